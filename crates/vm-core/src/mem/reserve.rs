@@ -1,0 +1,121 @@
+//! The host's side of guest memory: one reservation of address space, and the
+//! protection of its pages. Rules M1 and M2 of the parent module.
+
+use std::ffi::c_void;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU8;
+
+use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
+
+/// Address space reserved at each side of the guest's.
+pub(super) const GUARD_BYTES: usize = 64 << 10;
+
+/// Entries of the page table: one per page of the 4 GiB space.
+pub(super) const PAGE_COUNT: usize = 1 << 20;
+
+/// Bytes of the space itself.
+const BYTES: usize = PAGE_COUNT * 4096;
+
+/// Reserved host addresses: guard, space, guard, then the page table, which
+/// the kernel zeroes and allocates on demand.
+pub(super) struct Reservation {
+    start: NonNull<c_void>,
+}
+
+// SAFETY: M1: the reservation is plain address space that the struct owns; no
+// thread-bound state is attached to it.
+unsafe impl Send for Reservation {}
+// SAFETY: M1, and M3: shared access goes through atomics only.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    /// Bytes of host address space that a reservation takes.
+    pub(super) const TOTAL_BYTES: usize = BYTES + 2 * GUARD_BYTES + PAGE_COUNT;
+
+    /// Reserves the space; nothing in it is accessible yet.
+    pub(super) fn new() -> io::Result<Reservation> {
+        // SAFETY: a fresh private mapping at an address of the kernel's
+        // choice overlaps nothing (M1).
+        let start = unsafe {
+            mm::mmap_anonymous(
+                ptr::null_mut(),
+                Self::TOTAL_BYTES,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
+        let reservation = Reservation { start };
+        // SAFETY: M1: the page table's bytes end the reservation just made.
+        unsafe {
+            mm::mprotect(
+                reservation.table_start().cast(),
+                PAGE_COUNT,
+                MprotectFlags::READ | MprotectFlags::WRITE,
+            )
+        }?;
+        Ok(reservation)
+    }
+
+    fn table_start(&self) -> *mut u8 {
+        // SAFETY: M1: in bounds of the reservation.
+        unsafe { self.start.as_ptr().cast::<u8>().add(BYTES + 2 * GUARD_BYTES) }
+    }
+
+    /// What each page allows.
+    #[inline(always)]
+    pub(super) fn page_table(&self) -> &[AtomicU8; PAGE_COUNT] {
+        // SAFETY: M1: readable and writable since `new`, zero is a valid
+        // AtomicU8, and nothing but atomics ever touches it.
+        unsafe { &*self.table_start().cast::<[AtomicU8; PAGE_COUNT]>() }
+    }
+
+    /// First byte of the space.
+    #[inline(always)]
+    pub(super) fn base(&self) -> *mut u8 {
+        // SAFETY: M1: the guard lies inside the reservation.
+        unsafe { self.start.as_ptr().cast::<u8>().add(GUARD_BYTES) }
+    }
+
+    fn at(&self, offset: usize, bytes: usize) -> *mut c_void {
+        assert!(offset <= BYTES && bytes <= BYTES - offset, "range outside the space");
+        // SAFETY: M1: the line above keeps it inside the reservation.
+        unsafe { self.base().add(offset) }.cast()
+    }
+
+    /// Makes a range accessible as given; its contents stay.
+    pub(super) fn protect(&self, offset: usize, bytes: usize, write: bool, read: bool) -> io::Result<()> {
+        let flags = match (read, write) {
+            (_, true) => MprotectFlags::READ | MprotectFlags::WRITE,
+            (true, false) => MprotectFlags::READ,
+            (false, false) => MprotectFlags::empty(),
+        };
+        // SAFETY: M1 (checked by `at`); M2 is kept by the caller's order.
+        unsafe { mm::mprotect(self.at(offset, bytes), bytes, flags) }?;
+        Ok(())
+    }
+
+    /// Drops the contents of a range: it reads as zero when next accessible,
+    /// and is inaccessible now.
+    pub(super) fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        // SAFETY: M1: replaces pages of our own reservation by fresh ones.
+        unsafe {
+            mm::mmap_anonymous(
+                self.at(offset, bytes),
+                bytes,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
+            )
+        }?;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: M1: the mapping is ours and no access outlives `self`.
+        let released = unsafe { mm::munmap(self.start.as_ptr(), Self::TOTAL_BYTES) };
+        debug_assert!(released.is_ok(), "releasing our own reservation cannot fail");
+    }
+}
