@@ -87,3 +87,8 @@ pub use stats::summary::Summary;
 pub use suite::{Benchmark, BenchmarkSuite, BoxError, Progress, SuiteRun};
 pub use timer::Timer;
 pub use units::{Dimension, Direction, Quantity, Unit};
+
+// Compiles and runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -332,7 +332,10 @@ mod tests {
             }
         }
         assert_eq!(Unit::Second.convert(2.0, Unit::Millisecond), Some(2000.0));
-        assert_eq!(Unit::Nanosecond.convert(250.0, Unit::Microsecond), Some(0.25));
+        assert_eq!(
+            Unit::Nanosecond.convert(250.0, Unit::Microsecond),
+            Some(0.25)
+        );
         assert_eq!(Unit::Ratio.convert(0.5, Unit::Percent), Some(50.0));
         assert_eq!(Unit::MegaPerSecond.convert(3.0, Unit::PerSecond), Some(3e6));
     }

@@ -1,0 +1,3 @@
+//! Statistics: pure functions of numbers, no clock and no I/O.
+
+pub mod summary;
