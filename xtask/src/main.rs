@@ -1,1 +1,152 @@
-fn main() {}
+//! The repository's own commands: `cargo xtask VERB`.
+//!
+//! ```text
+//!  bench ──spawns──> vm-bench-worker ──JSON lines──> report files ──> report
+//!  compare ──spawns──> vm-bench-worker compare ──JSON lines──> ratios
+//!  test, tidy, codegen, guests, ci: cargo and the files of the tree
+//! ```
+//!
+//! The doc comments of [`Verb`] are the help. What is measured lives in
+//! `benches/`, how it is reported in `perf-bench`: this program builds, spawns,
+//! watches the clock and writes files. It never links what it measures.
+
+#![deny(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool"
+)]
+
+mod workspace;
+
+mod bench;
+mod compare;
+mod report;
+mod worker;
+
+mod ci;
+mod codegen;
+mod guests;
+mod layers;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::{Outcome, Workspace};
+
+/// Builds, tests, measures and checks this repository.
+///
+/// Exit status, for every verb: 0 all is well, 1 something failed (a test, a
+/// benchmark, a check), 3 wrong usage, a build error or files that cannot be
+/// written, 130 interrupted.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Measures, prints the table with all targets, writes target/bench/RUN/.
+    Bench(bench::Args),
+    /// Renders a stored benchmark run again.
+    Report(report::Args),
+    /// Runs every test and says what ran, on how many engines.
+    Test(test::Args),
+    /// Times guest programs against qemu-riscv64 and native builds, interleaved.
+    Compare(compare::Args),
+    /// Rebuilds the guest programs of the benchmarks, or checks them.
+    Guests(GuestsArgs),
+    /// Writes the documentation that is generated from tables.
+    Codegen(codegen::Args),
+    /// Checks what the compiler does not: layers, inventories, tables, hashes.
+    Tidy(tidy::Args),
+    /// Runs what continuous integration runs, in its order.
+    Ci(ci::Args),
+}
+
+/// Without --check, rebuilds benches/guests/bin with the cross compiler and
+/// verifies every program's output natively and under qemu-riscv64.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask guests           rebuild all (needs gcc-riscv64-linux-gnu)
+  cargo xtask guests --check   compare files with the manifest's hashes
+  UPDATE_EXPECT=1 cargo xtask guests   also accept changed output")]
+struct GuestsArgs {
+    /// Changes nothing; compares hashes and, with the recorded compiler, a fresh build.
+    #[arg(long)]
+    check: bool,
+}
+
+fn guests(workspace: &Workspace, args: &GuestsArgs) -> Result<Outcome> {
+    if !args.check {
+        guests::rebuild(workspace.root())?;
+        return Ok(Outcome::Fine);
+    }
+    let report = guests::check(workspace.root())?;
+    println!("{report}");
+    Ok(Outcome::from(report.is_clean()))
+}
+
+fn run(verb: Verb) -> Result<Outcome> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Bench(args) => bench::run(&workspace, &args),
+        Verb::Report(args) => report::run(&workspace, &args),
+        Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Compare(args) => compare::run(&workspace, &args),
+        Verb::Guests(args) => guests(&workspace, &args),
+        Verb::Codegen(args) => codegen::run(&workspace, &args),
+        Verb::Tidy(args) => tidy::run(&workspace, &args),
+        Verb::Ci(args) => ci::run(&workspace, &args),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap that ask for exit status 0. A
+            // closed pipe below them is nobody's loss.
+            let _ = error.print();
+            let is_usage = error.use_stderr();
+            return Outcome::exit_code(if is_usage { Outcome::Unusable } else { Outcome::Fine });
+        }
+    };
+    match run(cli.verb) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Outcome::Unusable.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains(&format!("cargo xtask {}", verb.get_name())),
+                "{} has no example in its help",
+                verb.get_name()
+            );
+        }
+    }
+}

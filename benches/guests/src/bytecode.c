@@ -1,5 +1,5 @@
 /* bytecode: a stack machine with a switch, running three small programs:
- * a prime sieve by trial division, Collatz lengths, and an array shuffle.
+ * primes by trial division, Collatz lengths, and an array shuffle.
  *
  * Stresses: one indirect jump per few instructions through a jump table, so
  * block lookup and prediction of computed jumps; loads of operands.
@@ -8,62 +8,78 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 40
+#define QUICK 37
 
 enum op {
     HALT, PUSH, GET, SET, LOAD, STORE, ADD, SUB, MUL, DIV, REM, AND, OR, XOR, SHL, SHR,
     LESS, EQUAL, NOT, JUMP, JUMP_ZERO, DUP, SWAP, DROP, CALL, RETURN, INCREMENT, EMIT
 };
 
-/* Each cell is an opcode or its operand; jump targets are cell indices. */
+/* Programs as written: opcodes, operands and labels. AT(k) marks a place and
+ * takes no cell; TO(k) is that place as a jump operand. Resolved by assemble. */
+#define N_LABELS 8
+#define AT(k) (-1000 - (k))
+#define TO(k) (-2000 - (k))
+#define MAX_CELLS 160
+
 static const int32_t primes[] = {
-    /*  0 */ PUSH, 2, SET, 1,                           /* candidate = 2      */
-    /*  4 */ GET, 1, GET, 0, LESS, JUMP_ZERO, 46,       /* while c < limit    */
-    /* 11 */ PUSH, 2, SET, 2,                           /*   d = 2            */
-    /* 15 */ GET, 1, GET, 2, DUP, MUL, LESS, NOT,       /*   while d*d <= c   */
-    /* 23 */ JUMP_ZERO, 39,
-    /* 25 */ GET, 1, GET, 2, REM, JUMP_ZERO, 42,        /*     composite?     */
-    /* 32 */ INCREMENT, 2, JUMP, 15,
-    /* 36 */ HALT, HALT, HALT,
-    /* 39 */ GET, 1, EMIT,
-    /* 42 */ INCREMENT, 1, JUMP, 4,
-    /* 46 */ HALT,
+    PUSH, 2, SET, 1,
+    AT(0), GET, 1, GET, 0, LESS, JUMP_ZERO, TO(4),      /* while c < limit    */
+    PUSH, 2, SET, 2,
+    AT(1), GET, 1, GET, 2, DUP, MUL, LESS, NOT,         /*   while d*d <= c   */
+    JUMP_ZERO, TO(2),
+    GET, 1, GET, 2, REM, JUMP_ZERO, TO(3),              /*     composite: out */
+    INCREMENT, 2, JUMP, TO(1),
+    AT(2), GET, 1, EMIT,
+    AT(3), INCREMENT, 1, JUMP, TO(0),
+    AT(4), HALT,
 };
 
 static const int32_t collatz[] = {
-    /*  0 */ PUSH, 1, SET, 1,                           /* n = 1              */
-    /*  4 */ GET, 1, GET, 0, LESS, JUMP_ZERO, 23,
-    /* 11 */ GET, 1, CALL, 24, EMIT,                    /* emit length(n)     */
-    /* 16 */ INCREMENT, 1, JUMP, 4,
-    /* 20 */ HALT, HALT, HALT,
-    /* 23 */ HALT,
-    /* 24 */ SET, 2, PUSH, 0, SET, 3,                   /* length(x):         */
-    /* 30 */ GET, 2, PUSH, 1, EQUAL, JUMP_ZERO, 40,     /*   until x == 1     */
-    /* 37 */ GET, 3, RETURN,
-    /* 40 */ INCREMENT, 3,
-    /* 42 */ GET, 2, PUSH, 1, AND, JUMP_ZERO, 59,
-    /* 49 */ GET, 2, PUSH, 3, MUL, PUSH, 1, ADD, JUMP, 64,
-    /* 59 */ GET, 2, PUSH, 1, SHR,
-    /* 64 */ SET, 2, JUMP, 30,
+    PUSH, 1, SET, 1,
+    AT(0), GET, 1, GET, 0, LESS, JUMP_ZERO, TO(1),      /* while n < limit    */
+    GET, 1, CALL, TO(2), EMIT,
+    INCREMENT, 1, JUMP, TO(0),
+    AT(1), HALT,
+    AT(2), SET, 2, PUSH, 0, SET, 3,                     /* length of x        */
+    AT(3), GET, 2, PUSH, 1, EQUAL, JUMP_ZERO, TO(4),
+    GET, 3, RETURN,
+    AT(4), INCREMENT, 3,
+    GET, 2, PUSH, 1, AND, JUMP_ZERO, TO(5),
+    GET, 2, PUSH, 3, MUL, PUSH, 1, ADD, JUMP, TO(6),
+    AT(5), GET, 2, PUSH, 1, SHR,
+    AT(6), SET, 2, JUMP, TO(3),
 };
 
 static const int32_t shuffle[] = {
-    /*  0 */ PUSH, 0, SET, 1,
-    /*  4 */ GET, 1, PUSH, 256, LESS, JUMP_ZERO, 25,    /* memory[i] = i * 7  */
-    /* 11 */ GET, 1, PUSH, 7, MUL, GET, 1, STORE,
-    /* 19 */ INCREMENT, 1, JUMP, 4,
-    /* 23 */ HALT, HALT,
-    /* 25 */ GET, 0, SET, 2, PUSH, 0, SET, 1,           /* x = seed, i = 0    */
-    /* 33 */ GET, 1, PUSH, 2048, LESS, JUMP_ZERO, 84,
-    /* 40 */ GET, 2, PUSH, 1103515245, MUL, PUSH, 12345, ADD, PUSH, 0x7fffffff, AND, SET, 2,
-    /* 53 */ GET, 2, PUSH, 8, SHR, PUSH, 255, AND, SET, 3, /* j              */
-    /* 63 */ GET, 3, LOAD, GET, 1, PUSH, 255, AND, LOAD,   /* m[j] m[i]      */
-    /* 72 */ GET, 3, STORE, GET, 1, PUSH, 255, AND, STORE, /* swapped back   */
-    /* 81 */ JUMP, 90, HALT,
-    /* 84 */ PUSH, 77, LOAD, EMIT, HALT, HALT,
-    /* 90 */ GET, 2, PUSH, 3, OR, PUSH, 5, XOR, PUSH, 1, SHL, DROP,
-    /* 102 */ INCREMENT, 1, JUMP, 33,
+    PUSH, 0, SET, 1,
+    AT(0), GET, 1, PUSH, 256, LESS, JUMP_ZERO, TO(1),   /* memory[i] = i * 7  */
+    GET, 1, PUSH, 7, MUL, GET, 1, STORE,
+    INCREMENT, 1, JUMP, TO(0),
+    AT(1), GET, 0, SET, 2, PUSH, 0, SET, 1,
+    AT(2), GET, 1, PUSH, 2048, LESS, JUMP_ZERO, TO(3),
+    GET, 2, PUSH, 1103515245, MUL, PUSH, 12345, ADD, PUSH, 0x7fffffff, AND, SET, 2,
+    GET, 2, PUSH, 8, SHR, PUSH, 255, AND, SET, 3,       /* j from the seed    */
+    GET, 3, LOAD, GET, 1, LOAD,                         /* m[j] and m[i] ...  */
+    GET, 3, STORE, GET, 1, STORE,                       /* ... swapped back   */
+    INCREMENT, 1, JUMP, TO(2),
+    AT(3), PUSH, 77, LOAD, PUSH, 200, LOAD, SUB, EMIT, HALT,
 };
+
+static RT_OPAQUE void assemble(int32_t *code, const int32_t *written, size_t n_written)
+{
+    int32_t place[N_LABELS] = { 0 };
+    for (int pass = 0; pass < 2; pass++) {
+        int32_t n = 0;
+        for (size_t i = 0; i < n_written; i++) {
+            int32_t cell = written[i];
+            if (cell <= AT(0) && cell > AT(N_LABELS))
+                place[AT(0) - cell] = n;
+            else
+                code[n++] = cell <= TO(0) && cell > TO(N_LABELS) ? place[TO(0) - cell] : cell;
+        }
+    }
+}
 
 struct machine {
     int64_t local[4], stack[64], memory[256];
@@ -119,14 +135,17 @@ static RT_OPAQUE void run(struct machine *m, const int32_t *code)
 
 int main(int argc, char **argv)
 {
-    static const int32_t *const volatile programs[3] = { primes, collatz, shuffle };
+    static int32_t code[3][MAX_CELLS];
     static struct machine machine;
     uint64_t scale = rt_begin("bytecode", argc, argv, QUICK);
+    assemble(code[0], primes, sizeof primes / sizeof primes[0]);
+    assemble(code[1], collatz, sizeof collatz / sizeof collatz[0]);
+    assemble(code[2], shuffle, sizeof shuffle / sizeof shuffle[0]);
     machine.emitted = scale;
     for (uint64_t i = 0; i < scale; i++)
         for (int p = 0; p < 3; p++) {
             machine.local[0] = (int64_t)(300 + i % 64);
-            run(&machine, programs[p]);
+            run(&machine, code[p]);
         }
     rt_line("executed", machine.n_executed);
     return rt_end(machine.emitted);

@@ -7,7 +7,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 150
+#define QUICK 420
 
 static RT_OPAQUE uint64_t fib(uint64_t n)
 {

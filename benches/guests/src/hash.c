@@ -7,7 +7,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 700
+#define QUICK 1700
 #define BUFFER_WORDS 1024
 
 static uint32_t crc_table[256];

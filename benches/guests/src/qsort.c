@@ -7,7 +7,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 30
+#define QUICK 40
 #define N_RECORDS 4096
 
 struct record {

@@ -7,7 +7,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 60
+#define QUICK 1100
 
 static RT_OPAQUE uint64_t with_masks(uint32_t all, uint32_t columns, uint32_t left, uint32_t right)
 {

@@ -7,7 +7,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 800
+#define QUICK 1200
 #define BUFFER_BYTES 4096
 
 static const uint32_t round_constant[64] = {

@@ -8,7 +8,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 25
+#define QUICK 30
 #define TEXT_BYTES 32768
 #define TABLE_SLOTS 1024 /* power of two */
 
@@ -189,7 +189,7 @@ static RT_OPAQUE uint64_t parse_numbers(const char *at)
         while (*at >= '0' && *at <= '9')
             value = value * 10 + (uint64_t)(*at++ - '0');
         sum = sum * 7 + (negative ? -value : value);
-        at += at == start;
+        at += at == start && *at;
     }
     return sum;
 }

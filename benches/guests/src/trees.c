@@ -8,7 +8,7 @@
  */
 #include "../rt/rt.h"
 
-#define QUICK 12
+#define QUICK 40
 #define ARENA_BYTES (4u << 20)
 #define CLASS_BYTES 16
 #define N_CLASSES 8

@@ -1,1 +1,1 @@
-//! vm-runtime
+//! x

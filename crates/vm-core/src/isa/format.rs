@@ -92,39 +92,39 @@ const fn f_rs3(w: u32) -> FReg {
 const fn put(rd: usize, rs1: usize, rs2: usize) -> u32 {
     ((rd << 7) | (rs1 << 15) | (rs2 << 20)) as u32
 }
-const fn put_rm(rm: Rm) -> u32 {
+pub(super) const fn put_rm(rm: Rm) -> u32 {
     (rm as u32) << 12
 }
-const fn imm_i(w: u32) -> i32 {
+pub(super) const fn imm_i(w: u32) -> i32 {
     w.cast_signed() >> 20
 }
-const fn put_imm_i(imm: i32) -> u32 {
+pub(super) const fn put_imm_i(imm: i32) -> u32 {
     imm.cast_unsigned() << 20
 }
-const fn imm_s(w: u32) -> i32 {
+pub(super) const fn imm_s(w: u32) -> i32 {
     ((w.cast_signed() >> 25) << 5) | field(w, 7, 5).cast_signed()
 }
-const fn put_imm_s(imm: i32) -> u32 {
+pub(super) const fn put_imm_s(imm: i32) -> u32 {
     let imm = imm.cast_unsigned();
     (field(imm, 5, 7) << 25) | (field(imm, 0, 5) << 7)
 }
-const fn imm_b(w: u32) -> i32 {
+pub(super) const fn imm_b(w: u32) -> i32 {
     ((w.cast_signed() >> 31) << 12)
         | ((field(w, 7, 1) << 11) | (field(w, 25, 6) << 5) | (field(w, 8, 4) << 1)).cast_signed()
 }
-const fn put_imm_b(imm: i32) -> u32 {
+pub(super) const fn put_imm_b(imm: i32) -> u32 {
     let imm = imm.cast_unsigned();
     (field(imm, 12, 1) << 31)
         | (field(imm, 5, 6) << 25)
         | (field(imm, 1, 4) << 8)
         | (field(imm, 11, 1) << 7)
 }
-const fn imm_j(w: u32) -> i32 {
+pub(super) const fn imm_j(w: u32) -> i32 {
     ((w.cast_signed() >> 31) << 20)
         | ((field(w, 12, 8) << 12) | (field(w, 20, 1) << 11) | (field(w, 21, 10) << 1))
             .cast_signed()
 }
-const fn put_imm_j(imm: i32) -> u32 {
+pub(super) const fn put_imm_j(imm: i32) -> u32 {
     let imm = imm.cast_unsigned();
     (field(imm, 20, 1) << 31)
         | (field(imm, 1, 10) << 21)

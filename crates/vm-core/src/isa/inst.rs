@@ -59,14 +59,14 @@ macro_rules! expand {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Op {
-            $(#[doc = concat!("`", $mnemonic, "`: ", $semantics)] $Variant,)*
+            $(#[doc = concat!("`", $mnemonic, "`: `", $semantics, "`")] $Variant,)*
         }
 
         /// A decoded instruction; a compressed one stands as the 32-bit
         /// instruction that it abbreviates.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Inst {
-            $(#[doc = concat!("`", $mnemonic, "`: ", $semantics)] $Variant(format::$Format),)*
+            $(#[doc = concat!("`", $mnemonic, "`: `", $semantics, "`")] $Variant(format::$Format),)*
         }
 
         /// One method per row of the table: whoever implements it handles
@@ -75,7 +75,7 @@ macro_rules! expand {
             /// What handling one instruction gives.
             type Output;
             $(
-                #[doc = concat!("`", $mnemonic, "`: ", $semantics)]
+                #[doc = concat!("`", $mnemonic, "`: `", $semantics, "`")]
                 fn $method(&mut self, a: format::$Format) -> Self::Output;
             )*
         }

@@ -12,7 +12,9 @@ mod inst;
 mod decode;
 pub mod compressed;
 pub mod disasm;
+mod syntax;
 pub mod asm;
+pub mod doc;
 pub mod float;
 
 pub use decode::{Decoded, decode};

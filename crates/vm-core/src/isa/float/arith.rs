@@ -100,8 +100,8 @@ fn add_values<F: Format>(a: Value, b: Value, rm: Rounding) -> (F::Bits, Flags) {
 
 /// The sum, jammed.
 ///
-/// Operands have at most 106 bits and are moved up to place 125, so the low 19
-/// places of both are zero. A shift that loses bits is therefore by at least
+/// Operands have at most 106 bits and are moved up to place 125, so the low 20
+/// places of both are zero. A shift that loses bits is therefore by more than
 /// 20, and then subtraction cancels one place at most: the jammed bit stays far
 /// below where any format rounds.
 fn sum(x: Number, y: Number, rm: Rounding) -> Number {

@@ -60,11 +60,9 @@ pub fn sub<F: Format>(a: F::Bits, b: F::Bits, rm: Rounding, sticky: Flags) -> (F
 #[inline]
 fn host_sum<H: HostFloat>(x: H, y: H, rm: Rounding, sticky: Flags) -> Option<H> {
     let sum = x + y;
-    if sum.abs() >= H::INFINITY {
-        return None;
-    }
-    if rounds_like_host(rm, sticky) {
-        return (sum == sum).then_some(sum);
+    let finite = sum.abs() < H::INFINITY; // and no NaN
+    if !finite || rounds_like_host(rm, sticky) {
+        return finite.then_some(sum);
     }
     // 2Sum (Knuth, TAOCP 2, §4.2.2, theorem B): the error of the sum is itself
     // a number. NaN, and the overflow 2Sum may run into, are not equal to zero.
@@ -89,8 +87,7 @@ pub fn mul<F: Format>(a: F::Bits, b: F::Bits, rm: Rounding, sticky: Flags) -> (F
             && x.mul_add(y, -product) == F::Host::ZERO
     };
     // Zero times finite is exact; zero times infinity is not equal to zero.
-    let exact_zero =
-        product == F::Host::ZERO && (x == F::Host::ZERO || y == F::Host::ZERO);
+    let exact_zero = product == F::Host::ZERO && (x == F::Host::ZERO || y == F::Host::ZERO);
     if usable || exact_zero {
         return (F::from_host(product), Flags::NONE);
     }

@@ -1,0 +1,254 @@
+//! The code cache of one address space: compiled regions, where they are, and
+//! what they were compiled from.
+//!
+//! Lookups read a slot and take no lock. What changes the cache (publishing,
+//! validating) takes the one lock here; code that was published stays
+//! executable until the cache goes, so a reader that loaded a slot before it
+//! was reset may still enter the old code. That is what a hart without
+//! `fence.i` may do, too.
+
+#[allow(unsafe_code, reason = "executable memory and the slot table: rules A1 to A3")]
+pub(crate) mod arena;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use vm_core::GuestAddr;
+use vm_core::mem::{GuestMemory, Prot};
+
+use crate::error::EngineError;
+use crate::jit::compile::Compiled;
+use crate::jit::region::{End, Region, Target};
+use crate::jit::translate::Flavour;
+use arena::Arena;
+
+/// Regions of one flavour for one address space.
+pub(crate) struct CodeCache {
+    pub(crate) arena: Arena,
+    pub(crate) flavour: Flavour,
+    /// Moves on when code becomes invalid: what was discovered before is not
+    /// published after.
+    generation: AtomicU64,
+    full: AtomicBool,
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    /// By offset, ascending: the arena only grows.
+    regions: Vec<Placed>,
+    by_entry: HashMap<u64, usize>,
+    /// Entries in the queue or refused.
+    pending: HashSet<u64>,
+    refused: HashSet<u64>,
+    /// Where a region leaves to code that had not been executed when it was
+    /// compiled, and that region's entry.
+    side_exits: HashMap<u64, u64>,
+    recompiles: HashMap<u64, u32>,
+}
+
+struct Placed {
+    entry: u64,
+    offset: u32,
+    bytes: u32,
+    locations: Vec<(u32, u64)>,
+    /// Guest code it was made from: start and bytes of each node.
+    source: Vec<(u64, Vec<u8>)>,
+    alive: bool,
+}
+
+/// What to compile when an address is hot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The region at this entry (maybe another than asked for: the region
+    /// that leaves to the hot address).
+    Compile(u64),
+    /// Nothing: it is in the queue, refused, or there is no room.
+    Nothing,
+}
+
+/// How often a region is compiled again for a hot side exit.
+const RECOMPILES_MAX: u32 = 6;
+
+impl CodeCache {
+    pub(crate) fn new(flavour: Flavour, limit_bytes: usize) -> Result<CodeCache, EngineError> {
+        let arena = Arena::new(limit_bytes).map_err(|source| EngineError {
+            what: "address space for compiled code (8.2 GiB reserved, little of it used)",
+            source,
+        })?;
+        Ok(CodeCache {
+            arena,
+            flavour,
+            generation: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            index: Mutex::default(),
+        })
+    }
+
+    /// Offset of the code for `pc`, 0 if there is none.
+    #[inline(always)]
+    pub(crate) fn lookup(&self, pc: u64) -> u32 {
+        if pc >> 32 != 0 {
+            return 0;
+        }
+        self.arena.slot(pc).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Decides what a hot address asks for, and remembers that it is wanted.
+    pub(crate) fn want(&self, pc: u64) -> Wanted {
+        if self.full.load(Ordering::Relaxed) {
+            return Wanted::Nothing;
+        }
+        let mut index = self.index.lock();
+        let mut wanted = pc;
+        if let Some(parent) = index.side_exits.remove(&pc) {
+            let count = index.recompiles.entry(parent).or_insert(0);
+            if *count < RECOMPILES_MAX {
+                *count += 1;
+                wanted = parent;
+            }
+        }
+        if index.refused.contains(&wanted) || !index.pending.insert(wanted) {
+            return Wanted::Nothing;
+        }
+        Wanted::Compile(wanted)
+    }
+
+    /// Takes back [`CodeCache::want`]: the queue had no room.
+    pub(crate) fn unwant(&self, entry: u64) {
+        self.index.lock().pending.remove(&entry);
+    }
+
+    /// Never asks for `entry` again (until code changes).
+    pub(crate) fn refuse(&self, entry: u64) {
+        let mut index = self.index.lock();
+        index.pending.remove(&entry);
+        index.refused.insert(entry);
+    }
+
+    /// Places a compiled region and lets transfers to its entry find it.
+    /// `false` if it is out of date or there is no room.
+    pub(crate) fn publish(&self, region: &Region, compiled: Compiled, generation: u64) -> bool {
+        let mut index = self.index.lock();
+        index.pending.remove(&region.entry);
+        // Validation holds the lock too: what it would drop is not published.
+        if self.generation() != generation {
+            return false;
+        }
+        let bytes = compiled.code.len() as u32;
+        let Ok(offset) = self.arena.append(&compiled.code) else {
+            self.full.store(true, Ordering::Relaxed);
+            return false;
+        };
+        let source = region.nodes.iter().map(source_of).collect();
+        for node in &region.nodes {
+            let mut exit = |target| {
+                if let Target::Outside(pc) = target {
+                    index.side_exits.insert(pc, region.entry);
+                }
+            };
+            match node.end {
+                End::Goto(target) => exit(target),
+                End::Branch { taken, fall } => {
+                    exit(taken);
+                    exit(fall);
+                }
+                _ => {}
+            }
+        }
+        let place = index.regions.len();
+        if let Some(old) = index.by_entry.insert(region.entry, place) {
+            index.regions[old].alive = false;
+        }
+        let entry = region.entry;
+        let locations = compiled.locations;
+        index.regions.push(Placed { entry, offset, bytes, locations, source, alive: true });
+        self.arena.publish(entry, offset);
+        true
+    }
+
+    /// The guest instruction whose code a host pc belongs to.
+    pub(crate) fn guest_pc(&self, host_pc: usize) -> Option<u64> {
+        let offset = self.arena.offset_of(host_pc)?;
+        let index = self.index.lock();
+        let after = index.regions.partition_point(|r| r.offset <= offset);
+        let region = index.regions[..after].last()?;
+        let within = offset - region.offset;
+        if within >= region.bytes {
+            return None;
+        }
+        let after = region.locations.partition_point(|l| l.0 <= within);
+        region.locations[..after].last().map(|l| l.1)
+    }
+
+    /// Unlinks regions whose guest code is not what it was, or is not
+    /// executable any more. Gives how many.
+    pub(crate) fn validate(&self, memory: &GuestMemory) -> usize {
+        let mut index = self.index.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        index.refused.clear();
+        index.pending.clear();
+        let mut dropped = 0;
+        let Index { regions, by_entry, side_exits, .. } = &mut *index;
+        for region in regions.iter_mut().filter(|r| r.alive) {
+            let is_current = region.source.iter().all(|(start, bytes)| {
+                let start = GuestAddr(*start);
+                let mut now = vec![0; bytes.len()];
+                memory.allows(start, bytes.len() as u64, Prot::EXEC)
+                    && memory.read_bytes(start, &mut now).is_ok()
+                    && now == *bytes
+            });
+            if !is_current {
+                self.arena.publish(region.entry, 0);
+                region.alive = false;
+                by_entry.remove(&region.entry);
+                let entry = region.entry;
+                side_exits.retain(|_, parent| *parent != entry);
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    /// Forgets all regions: no transfer finds them any more.
+    pub(crate) fn unlink_all(&self) {
+        let mut index = self.index.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        for region in &mut index.regions {
+            if region.alive {
+                self.arena.publish(region.entry, 0);
+                region.alive = false;
+            }
+        }
+        index.by_entry.clear();
+        index.pending.clear();
+        index.refused.clear();
+        index.side_exits.clear();
+        index.recompiles.clear();
+    }
+
+    /// Host code of the region at `entry`, for dumps.
+    pub(crate) fn code_of(&self, entry: u64) -> Option<Vec<u8>> {
+        let index = self.index.lock();
+        let region = &index.regions[*index.by_entry.get(&entry)?];
+        Some(self.arena.code(region.offset, region.bytes as usize))
+    }
+
+    /// Whether the arena has no room left.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+}
+
+fn source_of(node: &crate::jit::region::Node) -> (u64, Vec<u8>) {
+    let mut bytes = Vec::new();
+    for located in &node.insts {
+        bytes.extend_from_slice(&located.bits.to_le_bytes()[..usize::from(located.len)]);
+    }
+    (node.pc, bytes)
+}

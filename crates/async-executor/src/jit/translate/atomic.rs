@@ -1,0 +1,96 @@
+//! A: read-modify-writes are the host's, which are full barriers. A
+//! store-conditional is a compare-and-swap with what its load-reserved read:
+//! it also succeeds after the value changed and changed back, as in other
+//! user-mode emulators; compilers' loops do not depend on the difference.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I32, I64};
+use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, Type, Value};
+use vm_core::XReg;
+use vm_core::hart::{NO_RESERVATION, layout};
+use vm_core::isa::format::{Amo, Lr};
+
+use super::Translator;
+
+pub(super) const WORD: Type = I32;
+pub(super) use AtomicRmwOp as Rmw;
+
+impl Translator<'_> {
+    /// Host address of a naturally aligned access; a misaligned one leaves
+    /// the region before touching memory, and the interpreter traps.
+    fn aligned_address(&mut self, r: XReg, ty: Type) -> Value {
+        let x = self.x(r);
+        let low = self.b.ins().band_imm_u(x, i64::from(ty.bytes()) - 1);
+        let (misaligned, go_on) = (self.cold_block(), self.b.create_block());
+        self.b.ins().brif(low, misaligned, &[], go_on, &[]);
+        self.switch_to(misaligned);
+        self.leave_to_interpreter(self.at.pc);
+        self.switch_to(go_on);
+        self.host_address(r)
+    }
+
+    pub(super) fn amo(&mut self, a: Amo, ty: Type, op: AtomicRmwOp) {
+        let address = self.aligned_address(a.rs1, ty);
+        let operand = self.narrow_to(a.rs2, ty);
+        let flags = self.guest_flags;
+        let old = self.b.ins().atomic_rmw(ty, flags, op, address, operand);
+        self.set_widened(a.rd, old, ty);
+    }
+
+    pub(super) fn load_reserved(&mut self, a: Lr, ty: Type) {
+        let address = self.aligned_address(a.rs1, ty);
+        let flags = self.guest_flags;
+        let value = self.b.ins().atomic_load(ty, flags, address);
+        let zero_extended =
+            if ty == I64 { value } else { self.b.ins().uextend(I64, value) };
+        let guest_address = self.x(a.rs1);
+        let bytes = self.iconst(u64::from(ty.bytes()));
+        self.store_hart(guest_address, layout::RESERVATION_ADDR);
+        self.store_hart(zero_extended, layout::RESERVATION_VALUE);
+        self.store_hart(bytes, layout::RESERVATION_BYTES);
+        self.set_widened(a.rd, value, ty);
+    }
+
+    pub(super) fn store_conditional(&mut self, a: Amo, ty: Type) {
+        let address = self.aligned_address(a.rs1, ty);
+        let guest_address = self.x(a.rs1);
+        let reserved = self.load_hart(I64, layout::RESERVATION_ADDR);
+        let bytes = self.load_hart(I64, layout::RESERVATION_BYTES);
+        let expected = self.load_hart(I64, layout::RESERVATION_VALUE);
+        let none = self.iconst(NO_RESERVATION);
+        let same_address = self.b.ins().icmp(IntCC::Equal, guest_address, reserved);
+        let same_bytes =
+            self.b.ins().icmp_imm_u(IntCC::Equal, bytes, i64::from(ty.bytes()));
+        let may_store = self.b.ins().band(same_address, same_bytes);
+        let (attempt, fail, done) =
+            (self.b.create_block(), self.cold_block(), self.b.create_block());
+        let failed = self.b.append_block_param(done, I64);
+        let new = self.narrow_to(a.rs2, ty);
+        self.b.ins().brif(may_store, attempt, &[], fail, &[]);
+
+        // Without a reservation nothing is stored, but a page that forbids
+        // stores still traps: the interpreter does this one.
+        self.switch_to(fail);
+        self.leave_to_interpreter(self.at.pc);
+
+        self.switch_to(attempt);
+        let expected = if ty == I64 { expected } else { self.b.ins().ireduce(ty, expected) };
+        let flags = self.guest_flags;
+        let found = self.b.ins().atomic_cas(flags, address, expected, new);
+        self.store_hart(none, layout::RESERVATION_ADDR);
+        let differs = self.b.ins().icmp(IntCC::NotEqual, found, expected);
+        let differs = self.bool_to_x(differs);
+        self.b.ins().jump(done, &[differs.into()]);
+
+        self.switch_to(done);
+        self.set_x(a.rd, failed);
+    }
+
+    fn narrow_to(&mut self, r: XReg, ty: Type) -> Value {
+        if ty == I64 { self.x(r) } else { self.word(r) }
+    }
+
+    fn set_widened(&mut self, r: XReg, value: Value, ty: Type) {
+        if ty == I64 { self.set_x(r, value) } else { self.set_word(r, value) }
+    }
+}

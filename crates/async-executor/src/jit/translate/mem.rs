@@ -1,0 +1,74 @@
+//! Loads and stores: `base + zext32(register) + immediate`, no check. The
+//! immediate lands in the space or in its guards; see `vm_core::mem`.
+
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{InstBuilder, Value};
+use vm_core::XReg;
+use vm_core::isa::format::{Fence, Load, S};
+
+use super::Translator;
+
+/// Bytes of an access.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    Byte,
+    Half,
+    Word,
+    Double,
+}
+
+impl Translator<'_> {
+    /// Host address of guest address `x`, the immediate left out.
+    pub(super) fn host_address(&mut self, r: XReg) -> Value {
+        let x = self.x(r);
+        if let Some(&address) = self.addresses.get(&x) {
+            return address;
+        }
+        let low = self.zext_word(x);
+        let address = self.b.ins().iadd(self.base, low);
+        self.addresses.insert(x, address);
+        address
+    }
+
+    pub(super) fn load_x(&mut self, a: Load, width: Width, signed: bool) {
+        let address = self.host_address(a.rs1);
+        let (flags, imm) = (self.guest_flags, a.imm);
+        let ins = self.b.ins();
+        let value = match (width, signed) {
+            (Width::Byte, true) => ins.sload8(I64, flags, address, imm),
+            (Width::Byte, false) => ins.uload8(I64, flags, address, imm),
+            (Width::Half, true) => ins.sload16(I64, flags, address, imm),
+            (Width::Half, false) => ins.uload16(I64, flags, address, imm),
+            (Width::Word, true) => ins.sload32(flags, address, imm),
+            (Width::Word, false) => ins.uload32(flags, address, imm),
+            (Width::Double, _) => ins.load(I64, flags, address, imm),
+        };
+        self.set_x(a.rd, value);
+    }
+
+    pub(super) fn store_x(&mut self, a: S, width: Width) {
+        let address = self.host_address(a.rs1);
+        let value = self.x(a.rs2);
+        let (flags, imm) = (self.guest_flags, a.imm);
+        let ins = self.b.ins();
+        match width {
+            Width::Byte => ins.istore8(flags, value, address, imm),
+            Width::Half => ins.istore16(flags, value, address, imm),
+            Width::Word => ins.istore32(flags, value, address, imm),
+            Width::Double => ins.store(flags, value, address, imm),
+        };
+    }
+
+    /// The host orders all but a store before a later load. Cranelift may
+    /// still move accesses over what is free on the host: a sequence point
+    /// holds them.
+    pub(super) fn fence(&mut self, a: Fence) {
+        let predecessor_writes = a.imm & 0x10 != 0;
+        let successor_reads = a.imm & 0x02 != 0;
+        if predecessor_writes && successor_reads {
+            self.b.ins().fence();
+        } else {
+            self.b.ins().sequence_point();
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where things are in a guest's address space: program, heap, mappings,
+//! stack. The pages themselves are [`GuestMemory`](vm_core::mem::GuestMemory)'s.
+//!
+//! ```text
+//!   0x10000 ── program ── heap (brk) ──>      <── mmap ── 1 MiB ── stack ── top
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use vm_core::GuestAddr;
+use vm_core::addr::PAGE_BYTES;
+
+/// Pages that stay free below the stack, so that running past its end faults
+/// instead of reaching a mapping (`stack_guard_gap` of Linux).
+pub(crate) const STACK_GAP_BYTES: u64 = 256 * PAGE_BYTES;
+
+/// The layout of one address space.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// Pages of the program's segments.
+    pub(crate) image: Range<GuestAddr>,
+    /// Where the heap begins.
+    pub(crate) brk_start: GuestAddr,
+    /// Where it ends now.
+    pub(crate) brk: GuestAddr,
+    /// New mappings go below.
+    pub(crate) mmap_top: GuestAddr,
+    /// All of the stack.
+    pub(crate) stack: Range<GuestAddr>,
+    /// Ranges read from files, disjoint, by start: dropping their pages must
+    /// not make them zero.
+    file_backed: BTreeMap<u64, u64>,
+}
+
+impl Space {
+    /// A space that holds a program and a stack.
+    pub(crate) fn new(image: Range<GuestAddr>, stack: Range<GuestAddr>) -> Space {
+        let brk_start = image.end;
+        let mmap_top = GuestAddr(stack.start.0.saturating_sub(STACK_GAP_BYTES));
+        let file_backed = BTreeMap::from([(image.start.0, image.end.0)]);
+        Space { image, brk_start, brk: brk_start, mmap_top, stack, file_backed }
+    }
+
+    /// Notes that a range was read from a file.
+    pub(crate) fn note_file(&mut self, range: Range<u64>) {
+        self.forget_file(range.clone());
+        self.file_backed.insert(range.start, range.end);
+    }
+
+    /// Notes that a range is anonymous or unmapped now.
+    pub(crate) fn forget_file(&mut self, range: Range<u64>) {
+        // Ranges are disjoint: at most one begins below and reaches in.
+        if let Some((&start, &end)) = self.file_backed.range(..range.start).next_back()
+            && end > range.start
+        {
+            self.file_backed.insert(start, range.start);
+            if end > range.end {
+                self.file_backed.insert(range.end, end);
+            }
+        }
+        while let Some((&start, &end)) = self.file_backed.range(range.clone()).next() {
+            self.file_backed.remove(&start);
+            if end > range.end {
+                self.file_backed.insert(range.end, end);
+            }
+        }
+    }
+
+    /// The parts of a range that were not read from files.
+    pub(crate) fn anonymous_parts(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let mut parts = Vec::new();
+        let mut from = range.start;
+        let before = self.file_backed.range(..range.start).next_back();
+        for (&start, &end) in before.into_iter().chain(self.file_backed.range(range.clone())) {
+            if start > from {
+                parts.push(from..start);
+            }
+            from = from.max(end);
+        }
+        if from < range.end {
+            parts.push(from..range.end);
+        }
+        parts
+    }
+
+    /// Whether a named range begins or ends here.
+    pub(crate) fn is_boundary(&self, addr: GuestAddr) -> bool {
+        [self.image.end, self.stack.start].contains(&addr)
+    }
+
+    /// What `/proc/self/maps` calls the mapping that begins here.
+    pub(crate) fn name_of(&self, start: GuestAddr) -> &'static str {
+        if self.stack.contains(&start) {
+            "[stack]"
+        } else if (self.brk_start..self.brk).contains(&start) {
+            "[heap]"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether an access looks like one that ran past the end of the stack.
+    pub(crate) fn is_below_stack(&self, addr: GuestAddr, sp: GuestAddr) -> bool {
+        // Large frames reach far beyond the end at once; sp is what tells.
+        let near = |addr: GuestAddr| {
+            addr.0 < self.stack.start.0 + PAGE_BYTES
+                && addr.0 + STACK_GAP_BYTES >= self.stack.start.0
+        };
+        near(sp) && addr < self.stack.start && addr.0.wrapping_add(STACK_GAP_BYTES) >= sp.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> Space {
+        let at = GuestAddr;
+        Space::new(at(0x1_0000)..at(0x2_0000), at(0x80_0000)..at(0x90_0000))
+    }
+
+    #[test]
+    fn file_ranges_are_cut_where_something_else_takes_their_place() {
+        let mut space = space();
+        space.note_file(0x10_0000..0x20_0000);
+        space.forget_file(0x14_0000..0x18_0000);
+        let parts = space.anonymous_parts(0x0f_0000..0x21_0000);
+        assert_eq!(parts, [0x0f_0000..0x10_0000, 0x14_0000..0x18_0000, 0x20_0000..0x21_0000]);
+        assert_eq!(space.anonymous_parts(0x11_0000..0x12_0000), []);
+        space.note_file(0x14_0000..0x18_0000);
+        assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), []);
+        space.forget_file(0..0x100_0000);
+        assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), vec![0x10_0000..0x20_0000]);
+    }
+
+    #[test]
+    fn a_fault_below_the_stack_with_sp_near_is_an_overflow() {
+        let space = space();
+        let low = 0x80_0000;
+        assert!(space.is_below_stack(GuestAddr(low - 8), GuestAddr(low - 16)));
+        assert!(space.is_below_stack(GuestAddr(low - 0x2000), GuestAddr(low - 0x3000)));
+        assert!(!space.is_below_stack(GuestAddr(0), GuestAddr(low + 8)));
+        assert!(!space.is_below_stack(GuestAddr(low - 8), GuestAddr(low + 0x8_0000)));
+    }
+}

@@ -1,0 +1,359 @@
+//! The address space: heap, mappings, protection.
+//!
+//! Every range is checked by `GuestMemory`, which also enforces the memory
+//! limit; what it refuses becomes `EINVAL` or `ENOMEM`.
+
+use rustix::io::Errno;
+use vm_core::GuestAddr;
+use vm_core::addr::{PAGE_BYTES, round_up_to_pages};
+use vm_core::error::MemoryError;
+use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
+
+use super::file::read_into;
+use super::uptr::UserSlice;
+use super::{Call, Next, Reply};
+use crate::process::Process;
+use crate::vfs::FileKind;
+
+const MAP_SHARED: u32 = 0x01;
+const MAP_PRIVATE: u32 = 0x02;
+const MAP_SHARED_VALIDATE: u32 = 0x03;
+const MAP_TYPE: u32 = 0x0f;
+const MAP_FIXED: u32 = 0x10;
+const MAP_ANONYMOUS: u32 = 0x20;
+const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
+
+/// Pages that `mremap` moves at a time.
+const MOVE_BYTES: u64 = 256 << 10;
+
+fn errno(error: MemoryError) -> Errno {
+    match error {
+        MemoryError::Unaligned { .. } => Errno::INVAL,
+        _ => Errno::NOMEM,
+    }
+}
+
+/// Whole pages for a length that is not 0; `ENOMEM` where no space is so large.
+fn whole_pages(bytes: u64) -> Result<u64, Errno> {
+    match round_up_to_pages(bytes) {
+        Some(pages) if pages <= SPACE_BYTES => Ok(pages),
+        _ => Err(Errno::NOMEM),
+    }
+}
+
+fn protection(bits: u64) -> Result<Prot, Errno> {
+    if bits & !7 != 0 {
+        // PROT_GROWSDOWN and the like apply to mappings that grow: none here.
+        return Err(Errno::INVAL);
+    }
+    let mut prot = Prot::NONE;
+    for (bit, allowed) in [(1, Prot::READ), (2, Prot::WRITE), (4, Prot::EXEC)] {
+        if bits & bit != 0 {
+            prot |= allowed;
+        }
+    }
+    Ok(prot)
+}
+
+/// Moves the end of the heap. Like Linux, answers where the end is after
+/// all, which is the old one when it cannot move.
+pub(super) fn brk(p: &mut Process, call: &Call<'_>) -> Reply {
+    let Process { space, memory, .. } = p;
+    let wanted = GuestAddr(call.args[0]);
+    let mapped_end = |brk: GuestAddr| round_up_to_pages(brk.0);
+    if wanted >= space.brk_start
+        && wanted < space.mmap_top
+        && let (Some(old), Some(new)) = (mapped_end(space.brk), mapped_end(wanted))
+    {
+        let moved = if new > old {
+            let (start, bytes) = (GuestAddr(old), new - old);
+            memory.is_free(start, bytes)
+                && memory.map(start, bytes, Prot::READ | Prot::WRITE).is_ok()
+        } else {
+            new == old || memory.unmap(GuestAddr(new), old - new).is_ok()
+        };
+        if moved {
+            space.forget_file(old.min(new)..old.max(new));
+            space.brk = wanted;
+        }
+    }
+    Ok(Next::Done(space.brk.0))
+}
+
+pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
+    let [addr, bytes, prot, flags, fd, offset] = call.args;
+    let flags = flags as u32;
+    let prot = protection(prot)?;
+    if bytes == 0 || offset % PAGE_BYTES != 0 {
+        return Err(Errno::INVAL);
+    }
+    let bytes = whole_pages(bytes)?;
+    let shared = match flags & MAP_TYPE {
+        MAP_PRIVATE => false,
+        MAP_SHARED | MAP_SHARED_VALIDATE => true,
+        _ => return Err(Errno::INVAL),
+    };
+    let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(p.files.get(fd)?.clone()) };
+    if let Some(file) = &file {
+        if offset.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64) {
+            return Err(Errno::OVERFLOW);
+        }
+        if !file.readable {
+            return Err(Errno::ACCESS);
+        }
+        if file.kind != FileKind::Regular {
+            return Err(Errno::NODEV);
+        }
+        if shared && prot.contains(Prot::WRITE) {
+            // Writes would have to reach the file; programs fall back to
+            // write(2) when told so.
+            return Err(Errno::NODEV);
+        }
+    }
+
+    let start = place(p, GuestAddr(addr), bytes, flags)?;
+    let Process { space, memory, bounce, .. } = p;
+    let range = start.0..start.0 + bytes;
+    match file {
+        None => {
+            memory.map(start, bytes, prot).map_err(errno)?;
+            space.forget_file(range);
+        }
+        Some(file) => {
+            memory.map(start, bytes, Prot::READ | Prot::WRITE).map_err(errno)?;
+            space.note_file(range);
+            let read = read_into(memory, bounce, &file, UserSlice::new(start.0, bytes), offset);
+            let done = read.and_then(|()| memory.protect(start, bytes, prot).map_err(errno));
+            if let Err(error) = done {
+                let _ = memory.unmap(start, bytes);
+                space.forget_file(start.0..start.0 + bytes);
+                return Err(error);
+            }
+        }
+    }
+    Ok(Next::Done(start.0))
+}
+
+/// Where a new mapping goes.
+fn place(p: &Process, wanted: GuestAddr, bytes: u64, flags: u32) -> Result<GuestAddr, Errno> {
+    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
+        if !wanted.is_aligned(PAGE_BYTES) {
+            return Err(Errno::INVAL);
+        }
+        let in_space = wanted.checked_add(bytes).is_some_and(|end| end.0 <= SPACE_BYTES);
+        if flags & MAP_FIXED_NOREPLACE != 0 && !p.memory.is_free(wanted, bytes) {
+            return Err(if in_space { Errno::EXIST } else { Errno::NOMEM });
+        }
+        return Ok(wanted);
+    }
+    let hint = wanted.page_start();
+    let below_stack = hint.checked_add(bytes).is_some_and(|end| end <= p.space.mmap_top);
+    if hint.0 != 0 && below_stack && p.memory.is_free(hint, bytes) {
+        return Ok(hint);
+    }
+    p.memory.find_gap(bytes, p.space.mmap_top).map_err(errno)
+}
+
+pub(super) fn munmap(p: &mut Process, call: &Call<'_>) -> Reply {
+    let [start, bytes, ..] = call.args;
+    if bytes == 0 || start % PAGE_BYTES != 0 {
+        return Err(Errno::INVAL);
+    }
+    let bytes = whole_pages(bytes).map_err(|_| Errno::INVAL)?;
+    // Linux refuses what leaves the address space with EINVAL here.
+    p.memory.unmap(GuestAddr(start), bytes).map_err(|_| Errno::INVAL)?;
+    p.space.forget_file(start..start + bytes);
+    Ok(Next::Done(0))
+}
+
+pub(super) fn mprotect(p: &mut Process, call: &Call<'_>) -> Reply {
+    let [start, bytes, prot, ..] = call.args;
+    let prot = protection(prot)?;
+    if start % PAGE_BYTES != 0 {
+        return Err(Errno::INVAL);
+    }
+    if bytes == 0 {
+        return Ok(Next::Done(0));
+    }
+    p.memory.protect(GuestAddr(start), whole_pages(bytes)?, prot).map_err(errno)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn mremap(p: &mut Process, call: &Call<'_>) -> Reply {
+    const MAYMOVE: u32 = 1;
+    const FIXED: u32 = 2;
+
+    let [old, old_bytes, new_bytes, flags, fixed, ..] = call.args;
+    let flags = flags as u32;
+    let may_move = flags & MAYMOVE != 0;
+    if flags & !(MAYMOVE | FIXED) != 0
+        || (flags & FIXED != 0 && !may_move)
+        || old % PAGE_BYTES != 0
+        || old_bytes == 0
+        || new_bytes == 0
+    {
+        return Err(Errno::INVAL);
+    }
+    let old_bytes = whole_pages(old_bytes).map_err(|_| Errno::INVAL)?;
+    let new_bytes = whole_pages(new_bytes)?;
+    let from = GuestAddr(old);
+    // One mapping has one protection; a range of several is not one.
+    let prot = p.memory.prot(from).ok_or(Errno::FAULT)?;
+    if !is_uniform(&p.memory, from, old_bytes, prot) {
+        return Err(Errno::FAULT);
+    }
+    if flags & FIXED != 0 {
+        let to = GuestAddr(fixed);
+        let apart = fixed.checked_add(new_bytes).is_some_and(|end| end <= old)
+            || old + old_bytes <= fixed;
+        if !to.is_aligned(PAGE_BYTES) || !apart {
+            return Err(Errno::INVAL);
+        }
+        p.memory.unmap(to, new_bytes).map_err(errno)?;
+        p.space.forget_file(fixed..fixed + new_bytes);
+        return move_pages(p, from, old_bytes, to, new_bytes, prot);
+    }
+    if new_bytes <= old_bytes {
+        if new_bytes < old_bytes {
+            let tail = GuestAddr(old + new_bytes);
+            p.memory.unmap(tail, old_bytes - new_bytes).map_err(errno)?;
+            p.space.forget_file(tail.0..old + old_bytes);
+        }
+        return Ok(Next::Done(old));
+    }
+    let grown = GuestAddr(old + old_bytes);
+    let added = new_bytes - old_bytes;
+    let room = grown.checked_add(added).is_some_and(|end| end <= p.space.mmap_top);
+    if room && p.memory.is_free(grown, added) {
+        p.memory.map(grown, added, prot).map_err(errno)?;
+        return Ok(Next::Done(old));
+    }
+    if !may_move {
+        return Err(Errno::NOMEM);
+    }
+    let to = p.memory.find_gap(new_bytes, p.space.mmap_top).map_err(errno)?;
+    move_pages(p, from, old_bytes, to, new_bytes, prot)
+}
+
+fn is_uniform(memory: &GuestMemory, start: GuestAddr, bytes: u64, prot: Prot) -> bool {
+    let Some(end) = start.checked_add(bytes).filter(|end| end.0 <= SPACE_BYTES) else {
+        return false;
+    };
+    (start.0..end.0)
+        .step_by(PAGE_BYTES as usize)
+        .all(|page| memory.prot(GuestAddr(page)) == Some(prot))
+}
+
+/// Moves a mapping to where nothing is, a piece at a time, so that the memory
+/// limit needs to allow the larger of both sizes and not their sum.
+fn move_pages(
+    p: &mut Process,
+    from: GuestAddr,
+    old_bytes: u64,
+    to: GuestAddr,
+    new_bytes: u64,
+    prot: Prot,
+) -> Reply {
+    let Process { space, memory, bounce, .. } = p;
+    let added = new_bytes.saturating_sub(old_bytes);
+    if memory.mapped_bytes() + added > memory.limit_bytes() {
+        return Err(Errno::NOMEM);
+    }
+    let from_file = space.anonymous_parts(from.0..from.0 + old_bytes).is_empty();
+    let kept = old_bytes.min(new_bytes);
+    // Whatever lies behind what is kept goes first: it makes room.
+    if kept < old_bytes {
+        memory.unmap(GuestAddr(from.0 + kept), old_bytes - kept).map_err(errno)?;
+    }
+    let mut done = 0;
+    while done < kept {
+        let bytes = MOVE_BYTES.min(kept - done);
+        let (source, target) = (GuestAddr(from.0 + done), GuestAddr(to.0 + done));
+        if bounce.len() < bytes as usize {
+            bounce.resize(bytes as usize, 0);
+        }
+        let piece = &mut bounce[..bytes as usize];
+        if !prot.contains(Prot::READ) {
+            memory.protect(source, bytes, Prot::READ).map_err(errno)?;
+        }
+        memory.read_bytes(source, piece).map_err(|_| Errno::FAULT)?;
+        memory.unmap(source, bytes).map_err(errno)?;
+        memory.map(target, bytes, Prot::READ | Prot::WRITE).map_err(errno)?;
+        memory.write_bytes(target, piece).map_err(|_| Errno::FAULT)?;
+        memory.protect(target, bytes, prot).map_err(errno)?;
+        done += bytes;
+    }
+    if added > 0 {
+        memory.map(GuestAddr(to.0 + kept), added, prot).map_err(errno)?;
+    }
+    space.forget_file(from.0..from.0 + old_bytes);
+    if from_file {
+        space.note_file(to.0..to.0 + kept);
+    }
+    Ok(Next::Done(to.0))
+}
+
+pub(super) fn msync(p: &mut Process, call: &Call<'_>) -> Reply {
+    let [start, bytes, ..] = call.args;
+    if start % PAGE_BYTES != 0 {
+        return Err(Errno::INVAL);
+    }
+    let bytes = whole_pages(bytes)?;
+    if !p.memory.allows(GuestAddr(start), bytes, Prot::NONE) {
+        return Err(Errno::NOMEM);
+    }
+    Ok(Next::Done(0))
+}
+
+pub(super) fn madvise(p: &mut Process, call: &Call<'_>) -> Reply {
+    const DONTNEED: u32 = 4;
+    const FREE: u32 = 8;
+
+    let [start, bytes, advice, ..] = call.args;
+    let advice = advice as u32;
+    // Advice that may be ignored is: 0 to 3 (access patterns), COLD, PAGEOUT,
+    // (NO)HUGEPAGE, (UN)MERGEABLE, (DO|DONT)DUMP, DONTFORK, DOFORK.
+    let known = matches!(advice, 0..=4 | 8 | 10..=17 | 20 | 21);
+    if start % PAGE_BYTES != 0 || !known {
+        return Err(Errno::INVAL);
+    }
+    if bytes == 0 {
+        return Ok(Next::Done(0));
+    }
+    let bytes = whole_pages(bytes).map_err(|_| Errno::INVAL)?;
+    if !p.memory.allows(GuestAddr(start), bytes, Prot::NONE) {
+        return Err(Errno::NOMEM);
+    }
+    if matches!(advice, DONTNEED | FREE) {
+        for part in p.space.anonymous_parts(start..start + bytes) {
+            zero(&p.memory, part)?;
+        }
+    }
+    Ok(Next::Done(0))
+}
+
+/// Makes mapped pages zero and gives their memory back, run by run of equal
+/// protection.
+fn zero(memory: &GuestMemory, range: std::ops::Range<u64>) -> Result<(), Errno> {
+    let prot_at = |page| memory.prot(GuestAddr(page)).ok_or(Errno::NOMEM);
+    let mut page = range.start;
+    while page < range.end {
+        let prot = prot_at(page)?;
+        let mut end = page + PAGE_BYTES;
+        while end < range.end && prot_at(end)? == prot {
+            end += PAGE_BYTES;
+        }
+        memory.map(GuestAddr(page), end - page, prot).map_err(errno)?;
+        page = end;
+    }
+    Ok(())
+}
+
+/// Guests that generate code call this where others would use `fence.i`.
+pub(super) fn riscv_flush_icache(_: &mut Process, call: &Call<'_>) -> Reply {
+    const LOCAL: u64 = 1;
+    if call.args[2] & !LOCAL != 0 {
+        return Err(Errno::INVAL);
+    }
+    Ok(Next::FlushCode)
+}

@@ -1,0 +1,125 @@
+//! The kernel that a guest program sees.
+//!
+//! ```text
+//!   ecall ──> table ──> handler(&mut Process, &Call) ──> Reply
+//!               │                                          │
+//!               └── tracer, filter, docs/syscalls.md       └── perform: a0, pc
+//! ```
+//!
+//! Handlers all have one signature and change nothing of the hart: what is to
+//! happen is their [`Next`], and [`Process::syscall`] alone makes it happen.
+//! Numbers are those of the asm-generic table, which RISC-V uses.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+use vm_core::{GuestAddr, XReg};
+
+use crate::outcome::Outcome;
+use crate::process::Process;
+
+mod event;
+mod file;
+mod futex;
+mod memory;
+mod process;
+pub(crate) mod signal;
+pub(crate) mod table;
+mod time;
+mod trace;
+pub(crate) mod uptr;
+
+pub(crate) use time::Waiting;
+
+/// Length of `ecall`, which has no compressed form.
+const ECALL_BYTES: u64 = 4;
+
+/// A call as the guest made it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    /// a0 to a5.
+    pub(crate) args: [u64; 6],
+    /// Where it was made.
+    pub(crate) pc: GuestAddr,
+    /// Not zero when the run is to end, so that nothing waits for long.
+    pub(crate) preempt: &'a AtomicU32,
+}
+
+impl Call<'_> {
+    /// Whether the run is to end.
+    pub(crate) fn is_preempted(&self) -> bool {
+        self.preempt.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// What is to happen after a call.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// The guest goes on with this result.
+    Done(u64),
+    /// The guest goes on with result 0, after the engine has forgotten all
+    /// code it knows.
+    FlushCode,
+    /// The preempt word was set while waiting: nothing has happened, and the
+    /// call is to be made again.
+    Interrupted,
+    /// The guest has ended.
+    End(Outcome),
+}
+
+/// What a handler answers: the next step, or the guest's `errno`. Error
+/// numbers are the same on RISC-V and on x86-64.
+pub(crate) type Reply = Result<Next, Errno>;
+
+/// A handler.
+pub(crate) type Handler = fn(&mut Process, &Call<'_>) -> Reply;
+
+/// What the run loop does after a call was performed.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Continue,
+    FlushCode,
+    Interrupted,
+    End(Outcome),
+}
+
+impl Process {
+    /// Answers the `ecall` at the hart's pc.
+    #[inline]
+    pub(crate) fn syscall(&mut self, preempt: &AtomicU32) -> Effect {
+        let x = &self.hart.state.x;
+        let number = x[XReg::A7.index()];
+        let args = [x[10], x[11], x[12], x[13], x[14], x[15]];
+        let call = Call { args, pc: self.hart.pc(), preempt };
+        let index = if number < table::NUMBER_COUNT as u64 { number as usize } else { table::UNKNOWN };
+        self.counts[index] += 1;
+        let reply = table::HANDLERS[index](self, &call);
+        if self.strace.is_some() {
+            trace::line(self, number, &call, &reply);
+        }
+        self.perform(reply)
+    }
+
+    /// The one place where a call changes the hart.
+    #[inline]
+    fn perform(&mut self, reply: Reply) -> Effect {
+        let value = match reply {
+            Ok(Next::Done(value)) => value,
+            Err(errno) => i64::from(-errno.raw_os_error()).cast_unsigned(),
+            Ok(Next::FlushCode) => {
+                self.finish_call(0);
+                return Effect::FlushCode;
+            }
+            Ok(Next::Interrupted) => return Effect::Interrupted,
+            Ok(Next::End(outcome)) => return Effect::End(outcome),
+        };
+        self.finish_call(value);
+        Effect::Continue
+    }
+
+    #[inline]
+    fn finish_call(&mut self, value: u64) {
+        self.hart.set_x(XReg::A0, value);
+        self.hart.state.pc = self.hart.state.pc.wrapping_add(ECALL_BYTES);
+    }
+}

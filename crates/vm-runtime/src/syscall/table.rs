@@ -1,0 +1,298 @@
+//! THE table of system calls: number, name, arguments, handler, class.
+//!
+//! The dispatcher ([`HANDLERS`]), `--strace`, `hartloom syscalls`,
+//! docs/syscalls.md and the sandbox's filter read it, so a new row is all that
+//! a new call needs besides its handler.
+
+use std::fmt::Write as _;
+
+use rustix::io::Errno;
+
+use super::{Call, Handler, Reply, event, file, futex, memory, process, signal, time};
+use crate::process::Process;
+
+/// Numbers below this are looked up by index.
+pub(crate) const NUMBER_COUNT: usize = 512;
+
+/// Index of everything else.
+pub(crate) const UNKNOWN: usize = NUMBER_COUNT;
+
+/// What an argument is, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arg {
+    /// A file descriptor.
+    Fd,
+    /// A directory's descriptor, or `AT_FDCWD`.
+    DirFd,
+    /// A path, NUL-terminated.
+    Path,
+    /// An address.
+    Pointer,
+    /// A length in bytes, or a count.
+    Length,
+    /// A set of bits.
+    Flags,
+    /// Permissions of a file, octal.
+    Mode,
+    /// A position in a file.
+    Offset,
+    /// A signal number.
+    Signal,
+    /// Any other integer, signed.
+    Int,
+}
+
+/// What a call touches: what a policy decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Class {
+    /// Works on descriptors that are open already.
+    Descriptor,
+    /// Looks at the file system by path.
+    FileRead,
+    /// May change the file system by path.
+    FileWrite,
+    /// The address space.
+    Memory,
+    /// The process itself: identity, limits, ending.
+    Process,
+    /// Signals to itself, and what they do.
+    Signal,
+    /// Clocks and sleeping.
+    Time,
+    /// Waiting between threads.
+    Sync,
+    /// Facts about the system.
+    System,
+}
+
+impl Class {
+    /// What it is called in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Descriptor => "descriptor",
+            Class::FileRead => "file-read",
+            Class::FileWrite => "file-write",
+            Class::Memory => "memory",
+            Class::Process => "process",
+            Class::Signal => "signal",
+            Class::Time => "time",
+            Class::Sync => "sync",
+            Class::System => "system",
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct SyscallRow {
+    /// Number in the asm-generic table.
+    pub number: u16,
+    /// Name, as in `syscall(2)`.
+    pub name: &'static str,
+    /// What its arguments are.
+    pub args: &'static [Arg],
+    /// What it touches.
+    pub class: Class,
+    /// What differs from Linux; empty where nothing is known to.
+    pub note: &'static str,
+    pub(crate) handler: Handler,
+}
+
+impl std::fmt::Debug for SyscallRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}{:?}", self.number, self.name, self.args)
+    }
+}
+
+const fn row(
+    number: u16,
+    name: &'static str,
+    args: &'static [Arg],
+    handler: Handler,
+    class: Class,
+    note: &'static str,
+) -> SyscallRow {
+    SyscallRow { number, name, args, class, note, handler }
+}
+
+use Arg::{DirFd, Fd, Flags, Int, Length, Mode, Offset, Path, Pointer};
+use Class::{Descriptor, FileRead, FileWrite, Memory, Sync, System, Time};
+
+// A constant, so that the dispatch array can be computed from it.
+#[rustfmt::skip]
+const ROWS: &[SyscallRow] = &[
+    row(17, "getcwd", &[Pointer, Length], file::getcwd, FileRead, ""),
+    row(23, "dup", &[Fd], file::dup, Descriptor, ""),
+    row(24, "dup3", &[Fd, Fd, Flags], file::dup3, Descriptor, ""),
+    row(25, "fcntl", &[Fd, Int, Pointer], file::fcntl, Descriptor, "descriptors, flags and pipe sizes; locks are EINVAL"),
+    row(29, "ioctl", &[Fd, Flags, Pointer], file::ioctl, Descriptor, "terminal settings and size, FIONREAD, FIONBIO; others are ENOTTY"),
+    row(34, "mkdirat", &[DirFd, Path, Mode], file::mkdirat, FileWrite, ""),
+    row(35, "unlinkat", &[DirFd, Path, Flags], file::unlinkat, FileWrite, ""),
+    row(36, "symlinkat", &[Path, DirFd, Path], file::symlinkat, FileWrite, ""),
+    row(37, "linkat", &[DirFd, Path, DirFd, Path, Flags], file::linkat, FileWrite, ""),
+    row(46, "ftruncate", &[Fd, Length], file::ftruncate, Descriptor, ""),
+    row(48, "faccessat", &[DirFd, Path, Mode], file::faccessat, FileRead, ""),
+    row(49, "chdir", &[Path], file::chdir, FileRead, "the host process stays where it is"),
+    row(50, "fchdir", &[Fd], file::fchdir, Descriptor, "the host process stays where it is"),
+    row(52, "fchmod", &[Fd, Mode], file::fchmod, Descriptor, ""),
+    row(53, "fchmodat", &[DirFd, Path, Mode], file::fchmodat, FileWrite, ""),
+    row(56, "openat", &[DirFd, Path, Flags, Mode], file::openat, FileWrite, "of /proc/self: exe, fd/N, maps, cmdline and comm only"),
+    row(57, "close", &[Fd], file::close, Descriptor, ""),
+    row(59, "pipe2", &[Pointer, Flags], file::pipe2, Descriptor, ""),
+    row(61, "getdents64", &[Fd, Pointer, Length], file::getdents64, Descriptor, ""),
+    row(62, "lseek", &[Fd, Offset, Int], file::lseek, Descriptor, ""),
+    row(63, "read", &[Fd, Pointer, Length], file::read, Descriptor, ""),
+    row(64, "write", &[Fd, Pointer, Length], file::write, Descriptor, ""),
+    row(65, "readv", &[Fd, Pointer, Length], file::readv, Descriptor, ""),
+    row(66, "writev", &[Fd, Pointer, Length], file::writev, Descriptor, ""),
+    row(67, "pread64", &[Fd, Pointer, Length, Offset], file::pread64, Descriptor, ""),
+    row(68, "pwrite64", &[Fd, Pointer, Length, Offset], file::pwrite64, Descriptor, ""),
+    row(73, "ppoll", &[Pointer, Length, Pointer, Pointer, Length], event::ppoll, Descriptor, "the signal mask is ignored"),
+    row(78, "readlinkat", &[DirFd, Path, Pointer, Length], file::readlinkat, FileRead, ""),
+    row(79, "newfstatat", &[DirFd, Path, Pointer, Flags], file::newfstatat, FileRead, ""),
+    row(80, "fstat", &[Fd, Pointer], file::fstat, Descriptor, ""),
+    row(82, "fsync", &[Fd], file::fsync, Descriptor, ""),
+    row(83, "fdatasync", &[Fd], file::fdatasync, Descriptor, ""),
+    row(93, "exit", &[Int], process::exit, Class::Process, ""),
+    row(94, "exit_group", &[Int], process::exit, Class::Process, ""),
+    row(96, "set_tid_address", &[Pointer], process::set_tid_address, Class::Process, "the address is not used: one thread"),
+    row(98, "futex", &[Pointer, Int, Int, Pointer, Pointer, Int], futex::futex, Sync, "wait, wake, requeue; a wait that nobody can end ends the program"),
+    row(99, "set_robust_list", &[Pointer, Length], process::set_robust_list, Sync, "the list is not used: one thread"),
+    row(101, "nanosleep", &[Pointer, Pointer], time::nanosleep, Time, ""),
+    row(113, "clock_gettime", &[Int, Pointer], time::clock_gettime, Time, ""),
+    row(114, "clock_getres", &[Int, Pointer], time::clock_getres, Time, ""),
+    row(115, "clock_nanosleep", &[Int, Flags, Pointer, Pointer], time::clock_nanosleep, Time, ""),
+    row(123, "sched_getaffinity", &[Int, Length, Pointer], process::sched_getaffinity, Class::Process, "one CPU"),
+    row(124, "sched_yield", &[], process::sched_yield, Class::Process, ""),
+    row(129, "kill", &[Int, Arg::Signal], signal::kill, Class::Signal, "to itself only"),
+    row(130, "tkill", &[Int, Arg::Signal], signal::tkill, Class::Signal, "to itself only"),
+    row(131, "tgkill", &[Int, Int, Arg::Signal], signal::tgkill, Class::Signal, "to itself only"),
+    row(132, "sigaltstack", &[Pointer, Pointer], signal::sigaltstack, Class::Signal, ""),
+    row(134, "rt_sigaction", &[Arg::Signal, Pointer, Pointer, Length], signal::rt_sigaction, Class::Signal, "handlers are kept but not called yet: such a signal ends the program"),
+    row(135, "rt_sigprocmask", &[Int, Pointer, Pointer, Length], signal::rt_sigprocmask, Class::Signal, ""),
+    row(136, "rt_sigpending", &[Pointer, Length], signal::rt_sigpending, Class::Signal, ""),
+    row(139, "rt_sigreturn", &[], signal::rt_sigreturn, Class::Signal, "ends the program: no handler was called"),
+    row(148, "getresuid", &[Pointer, Pointer, Pointer], process::getresuid, Class::Process, ""),
+    row(150, "getresgid", &[Pointer, Pointer, Pointer], process::getresgid, Class::Process, ""),
+    row(153, "times", &[Pointer], time::times, Time, "all processor time counts as the user's"),
+    row(155, "getpgid", &[Int], process::getpgid, Class::Process, "its own only"),
+    row(156, "getsid", &[Int], process::getsid, Class::Process, "its own only"),
+    row(160, "uname", &[Pointer], process::uname, System, ""),
+    row(163, "getrlimit", &[Int, Pointer], process::getrlimit, Class::Process, ""),
+    row(164, "setrlimit", &[Int, Pointer], process::setrlimit, Class::Process, "kept; only RLIMIT_NOFILE has an effect"),
+    row(165, "getrusage", &[Int, Pointer], time::getrusage, Time, "processor time and mapped memory only"),
+    row(166, "umask", &[Mode], process::umask, Class::Process, "the host process' mask applies besides"),
+    row(167, "prctl", &[Int, Pointer, Int, Int, Int], process::prctl, Class::Process, "name and dumpable"),
+    row(168, "getcpu", &[Pointer, Pointer], process::getcpu, System, "always 0"),
+    row(169, "gettimeofday", &[Pointer, Pointer], time::gettimeofday, Time, ""),
+    row(172, "getpid", &[], process::getpid, Class::Process, ""),
+    row(173, "getppid", &[], process::getppid, Class::Process, ""),
+    row(174, "getuid", &[], process::getuid, Class::Process, ""),
+    row(175, "geteuid", &[], process::geteuid, Class::Process, ""),
+    row(176, "getgid", &[], process::getgid, Class::Process, ""),
+    row(177, "getegid", &[], process::getegid, Class::Process, ""),
+    row(178, "gettid", &[], process::getpid, Class::Process, ""),
+    row(179, "sysinfo", &[Pointer], process::sysinfo, System, "memory is the guest's limit"),
+    row(214, "brk", &[Pointer], memory::brk, Memory, ""),
+    row(215, "munmap", &[Pointer, Length], memory::munmap, Memory, ""),
+    row(216, "mremap", &[Pointer, Length, Length, Flags, Pointer], memory::mremap, Memory, "pages must be mapped alike; MREMAP_DONTUNMAP is EINVAL"),
+    row(220, "clone", &[Flags, Pointer, Pointer, Pointer, Pointer], not_offered, Class::Process, "not yet: ENOSYS"),
+    row(221, "execve", &[Path, Pointer, Pointer], not_offered, Class::Process, "not yet: ENOSYS"),
+    row(222, "mmap", &[Pointer, Length, Flags, Flags, Fd, Offset], memory::mmap, Memory, "files are read at once; shared writable files are ENODEV"),
+    row(223, "fadvise64", &[Fd, Offset, Length, Int], file::fadvise64, Descriptor, "advice is not taken"),
+    row(226, "mprotect", &[Pointer, Length, Flags], memory::mprotect, Memory, "writable or executable implies readable"),
+    row(227, "msync", &[Pointer, Length, Flags], memory::msync, Memory, "nothing to write back"),
+    row(233, "madvise", &[Pointer, Length, Int], memory::madvise, Memory, "MADV_DONTNEED zeroes anonymous pages and keeps those of files"),
+    row(258, "riscv_hwprobe", &[Pointer, Length, Length, Pointer, Flags], not_offered, System, "ENOSYS; AT_HWCAP says what there is"),
+    row(259, "riscv_flush_icache", &[Pointer, Pointer, Flags], memory::riscv_flush_icache, Memory, ""),
+    row(260, "wait4", &[Int, Pointer, Flags, Pointer], process::wait4, Class::Process, "there are no children: ECHILD"),
+    row(261, "prlimit64", &[Int, Int, Pointer, Pointer], process::prlimit64, Class::Process, "its own; only RLIMIT_NOFILE has an effect"),
+    row(276, "renameat2", &[DirFd, Path, DirFd, Path, Flags], file::renameat2, FileWrite, ""),
+    row(278, "getrandom", &[Pointer, Length, Flags], process::getrandom, System, ""),
+    row(283, "membarrier", &[Int, Flags, Int], not_offered, Sync, "ENOSYS; one thread"),
+    row(291, "statx", &[DirFd, Path, Flags, Flags, Pointer], file::statx, FileRead, ""),
+    row(293, "rseq", &[Pointer, Length, Flags, Int], not_offered, Sync, "ENOSYS, which C libraries accept"),
+    row(435, "clone3", &[Pointer, Length], not_offered, Class::Process, "not yet: ENOSYS"),
+    row(439, "faccessat2", &[DirFd, Path, Mode, Flags], file::faccessat2, FileRead, ""),
+];
+
+/// All system calls that are known, by number.
+#[must_use]
+pub fn syscall_table() -> &'static [SyscallRow] {
+    ROWS
+}
+
+/// Handlers by number; the last one answers numbers that are out of range.
+pub(crate) static HANDLERS: [Handler; NUMBER_COUNT + 1] = {
+    let mut handlers = [unknown as Handler; NUMBER_COUNT + 1];
+    let mut i = 0;
+    while i < ROWS.len() {
+        handlers[ROWS[i].number as usize] = ROWS[i].handler;
+        i += 1;
+    }
+    handlers
+};
+
+/// The row of a number.
+pub(crate) fn find(number: u64) -> Option<&'static SyscallRow> {
+    let by_number = |row: &SyscallRow| u64::from(row.number).cmp(&number);
+    ROWS.binary_search_by(by_number).ok().map(|i| &ROWS[i])
+}
+
+/// Answers calls that no row knows.
+fn unknown(process: &mut Process, _: &Call<'_>) -> Reply {
+    process.unknown_calls += 1;
+    Err(Errno::NOSYS)
+}
+
+/// Answers calls that are known and left out on purpose.
+fn not_offered(_: &mut Process, _: &Call<'_>) -> Reply {
+    Err(Errno::NOSYS)
+}
+
+/// The table as a page of documentation (docs/syscalls.md).
+#[must_use]
+pub fn syscall_table_markdown() -> String {
+    let mut page = String::from(
+        "# System calls\n\n\
+         <!-- Generated from crates/vm-runtime/src/syscall/table.rs; do not edit. -->\n\n\
+         What programs can ask for. Any other number is answered `ENOSYS`, counted by\n\
+         `hartloom run --stats` and shown by `--strace`. *Class* is what a policy\n\
+         decides about; an empty *Differs* means that nothing is known to.\n\n\
+         | Number | Name | Class | Differs from Linux |\n\
+         |---:|---|---|---|\n",
+    );
+    for row in ROWS {
+        let (number, name, class, note) = (row.number, row.name, row.class.name(), row.note);
+        // Writing to a string cannot fail.
+        let _ = writeln!(page, "| {number} | `{name}` | {class} | {note} |");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_ascend_and_fit_the_dispatch_array() {
+        for pair in ROWS.windows(2) {
+            assert!(pair[0].number < pair[1].number, "{:?} before {:?}", pair[0], pair[1]);
+        }
+        assert!(ROWS.iter().all(|row| usize::from(row.number) < NUMBER_COUNT));
+        assert!(ROWS.iter().all(|row| row.args.len() <= 6));
+        assert_eq!(find(64).map(|row| row.name), Some("write"));
+        assert!(find(63 + (1 << 32)).is_none());
+    }
+
+    #[test]
+    fn the_page_lists_every_row() {
+        let page = syscall_table_markdown();
+        for row in ROWS {
+            assert!(page.contains(&format!("| {} | `{}` |", row.number, row.name)));
+        }
+    }
+}

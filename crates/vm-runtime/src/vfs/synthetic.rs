@@ -1,0 +1,152 @@
+//! Paths that describe the process, and so must describe the guest and not
+//! the host process that carries it.
+//!
+//! Known by their spelling: what `/proc/self`, `/proc/thread-self`,
+//! `/proc/PID`, `/dev/fd` and `/dev/std*` have for the guest. However else a
+//! path leads into the host process' own `/proc` directory, the file is
+//! refused after opening: see [`is_of_host_process`].
+
+use std::fmt::Write as _;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{self, MemfdFlags, Mode, OFlags, PROC_SUPER_MAGIC};
+use rustix::io::Errno;
+use vm_core::GuestAddr;
+use vm_core::addr::PAGE_BYTES;
+use vm_core::mem::{MAP_HIGHEST, MAP_LOWEST, Prot};
+
+use super::OpenFile;
+use crate::process::Process;
+
+/// A path of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// The program.
+    Exe,
+    /// A descriptor of the guest.
+    Fd(u32),
+    /// What is mapped.
+    Maps,
+    /// The arguments, each with its NUL.
+    Cmdline,
+    /// The program's short name.
+    Comm,
+    /// Anything else of the process: not there.
+    Missing,
+}
+
+/// What `path` is, where it is one of the process.
+pub(crate) fn lookup(process: &Process, path: &[u8]) -> Option<Entry> {
+    match path {
+        b"/dev/stdin" => return Some(Entry::Fd(0)),
+        b"/dev/stdout" => return Some(Entry::Fd(1)),
+        b"/dev/stderr" => return Some(Entry::Fd(2)),
+        _ => {}
+    }
+    if let Some(number) = path.strip_prefix(b"/dev/fd/") {
+        return Some(descriptor(number));
+    }
+    let rest = path.strip_prefix(b"/proc/")?;
+    let slash = rest.iter().position(|&byte| byte == b'/')?;
+    let (who, what) = (&rest[..slash], &rest[slash + 1..]);
+    if who != b"self" && who != b"thread-self" && who != process.pid.to_string().as_bytes() {
+        return None;
+    }
+    Some(match what {
+        b"exe" => Entry::Exe,
+        b"maps" => Entry::Maps,
+        b"cmdline" => Entry::Cmdline,
+        b"comm" => Entry::Comm,
+        _ => what.strip_prefix(b"fd/").map_or(Entry::Missing, descriptor),
+    })
+}
+
+fn descriptor(number: &[u8]) -> Entry {
+    let number = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok());
+    number.map_or(Entry::Missing, Entry::Fd)
+}
+
+/// Opens `path`, where it is one of the process. A descriptor is shared and
+/// not opened anew, so its position is too.
+pub(crate) fn open(
+    process: &Process,
+    path: &[u8],
+    flags: OFlags,
+) -> Option<Result<Arc<OpenFile>, Errno>> {
+    let entry = lookup(process, path)?;
+    let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
+    let text = match entry {
+        Entry::Fd(fd) => return Some(process.files.get(fd.into()).map(Arc::clone)),
+        Entry::Missing => return Some(Err(Errno::NOENT)),
+        _ if wants_write => return Some(Err(Errno::ACCESS)),
+        Entry::Exe => return Some(open_program(process)),
+        Entry::Maps => maps(process).into_bytes(),
+        Entry::Cmdline => process.cmdline.clone(),
+        Entry::Comm => [process.comm(), b"\n"].concat(),
+    };
+    Some(text_file(&text).and_then(OpenFile::read_only).map(Arc::new))
+}
+
+fn open_program(process: &Process) -> Result<Arc<OpenFile>, Errno> {
+    let path = process.program_path().ok_or(Errno::NOENT)?;
+    let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    OpenFile::new(fd).map(Arc::new)
+}
+
+/// A file of this contents that is nowhere in the file system.
+fn text_file(text: &[u8]) -> Result<OwnedFd, Errno> {
+    let fd = fs::memfd_create(c"proc", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    let written = file.write_all(text).and_then(|()| file.rewind());
+    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(file.into())
+}
+
+/// Whether a file just opened is in the `/proc` directory of the process that
+/// runs us. Those hold our memory and files, which no guest may touch.
+pub(crate) fn is_of_host_process(fd: &OwnedFd) -> bool {
+    let in_proc = fs::fstatfs(fd).is_ok_and(|s| s.f_type == PROC_SUPER_MAGIC);
+    if !in_proc {
+        return false;
+    }
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let ours = format!("/proc/{}", rustix::process::getpid());
+    fs::readlink(link, Vec::new()).map_or(true, |path| {
+        let rest = path.as_bytes().strip_prefix(ours.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    })
+}
+
+/// The text of `/proc/self/maps`. Runs of pages with the same permissions
+/// stand as one mapping.
+fn maps(process: &Process) -> String {
+    let mut text = String::new();
+    let mut run: Option<(GuestAddr, Prot)> = None;
+    let mut addr = MAP_LOWEST;
+    while addr <= MAP_HIGHEST {
+        let prot = if addr < MAP_HIGHEST { process.memory.prot(addr) } else { None };
+        let splits = process.space.is_boundary(addr);
+        match run {
+            Some((start, had)) if splits || prot != Some(had) => {
+                let name = process.space.name_of(start);
+                let access = [(Prot::READ, 'r'), (Prot::WRITE, 'w'), (Prot::EXEC, 'x')]
+                    .map(|(bit, letter)| if had.contains(bit) { letter } else { '-' });
+                let access = String::from_iter(access);
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{:08x}-{:08x} {access}p 00000000 00:00 0", start.0, addr.0);
+                let _ = if name.is_empty() {
+                    writeln!(text)
+                } else {
+                    writeln!(text, "                          {name}")
+                };
+                run = prot.map(|prot| (addr, prot));
+            }
+            Some(_) => {}
+            None => run = prot.map(|prot| (addr, prot)),
+        }
+        addr = GuestAddr(addr.0 + PAGE_BYTES);
+    }
+    text
+}

@@ -1,0 +1,526 @@
+//! `cargo xtask bench`: build, run the worker, gather, write, print.
+//!
+//! The worker's results arrive one by one and are kept from then on, so a run
+//! that is interrupted, cut or crashes still leaves a report, which says so.
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use perf_bench::{
+    BenchmarkResult, BuildInfo, Context, Format, GitState, KpiTable, Report, Status, Verdict,
+};
+use serde_json::Value;
+
+use crate::worker::{self, End, Event, Planned};
+use crate::workspace::{
+    Interrupt, Outcome, Workspace, link_latest, make_run_dir, output_width, print_text, time_stamp,
+    version_of, write_file,
+};
+
+/// A quick run's wall budget after the build. The README promises 60 s; the rest
+/// is for starting, gathering and writing.
+const QUICK_BUDGET: Duration = Duration::from_secs(50);
+/// What the worker gets to end by itself before it is ended.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Builds vm-bench-worker and hartloom in release mode, runs the benchmarks on
+/// the prebuilt guest programs, prints results and every row of
+/// benches/kpis.csv, and writes summary.csv, samples.csv, metrics.csv,
+/// report.json and report.txt to target/bench/RUN/, to which
+/// target/bench/latest then points.
+///
+/// A row nobody measured has the verdict `missing`; the report says why.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench --quick        a first look, under a minute after the build
+  cargo xtask bench                everything, with more rounds and long guests
+  cargo xtask bench jit/           benchmarks with `jit/` in their name
+  cargo xtask bench interp.mips    the benchmark that measures this KPI row
+  cargo xtask bench --list         names, and the rows they measure")]
+pub(crate) struct Args {
+    /// Runs benchmarks whose name, or one of whose KPI rows, contains this text.
+    filter: Option<String>,
+    /// Small inputs, few rounds and a wall limit of 50 s; says what was cut.
+    #[arg(long)]
+    quick: bool,
+    /// Lists benchmarks and runs none.
+    #[arg(long)]
+    list: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    let table_path = workspace.root().join("benches/kpis.csv");
+    let table_text = std::fs::read_to_string(&table_path)
+        .with_context(|| format!("cannot read {}", table_path.display()))?;
+    let table = KpiTable::parse(&table_text)?;
+    // Before any work: a run that cannot be written down should not start.
+    let run_dir = match args.list {
+        true => None,
+        false => {
+            let suffix = if args.quick { "-quick" } else { "" };
+            let name = format!("{}{suffix}", time_stamp());
+            Some(make_run_dir(&workspace.target().join("bench"), &name)?)
+        }
+    };
+    let remove_unused = || {
+        // Only ever removes the empty directory made above.
+        let _ = run_dir.as_deref().map(std::fs::remove_dir);
+    };
+    let built = build(workspace).inspect_err(|_| remove_unused())?;
+
+    let interrupt = Interrupt::watch()?;
+    let mut gathering = Gathering::new(args);
+    let started = Instant::now();
+    let deadline = args.quick.then(|| started + QUICK_BUDGET);
+    let end = worker::run(
+        &built.worker,
+        &worker_args(workspace, &built, args),
+        deadline.map(|deadline| deadline + GRACE),
+        &interrupt,
+        |event| gathering.take(event),
+    )
+    .inspect_err(|_| remove_unused())?;
+    gathering.progress.clear();
+
+    if let Some(names) = &gathering.nothing_selected {
+        remove_unused();
+        let filter = args.filter.as_deref().unwrap_or_default();
+        eprintln!("error: {}", nothing_selected(filter, names));
+        return Ok(Outcome::Unusable);
+    }
+    let Some(run_dir) = run_dir else {
+        print_text(&listing(&gathering.plan))?;
+        return Ok(Outcome::Fine);
+    };
+
+    let report = gathering.into_report(&end, args, &build_info(workspace), &table);
+    print_text(&report.to_text(output_width()))?;
+    for &format in Format::ALL {
+        write_file(&run_dir.join(format.file_name()), &report.render(format))?;
+    }
+    link_latest(&run_dir)?;
+    eprintln!(
+        "\nwritten to {} in {:.0} s (target/bench/latest points there)",
+        run_dir.display(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(outcome(&report, &end))
+}
+
+/// A benchmark that could not measure or computed the wrong thing fails the run;
+/// a KPI below its bar does not: that is a result.
+fn outcome(report: &Report, end: &End) -> Outcome {
+    match end {
+        End::Interrupted => Outcome::Interrupted,
+        End::Broke(_) => Outcome::Failed,
+        End::Done | End::OutOfTime => {
+            Outcome::from(report.benchmarks.iter().all(|b| b.status().is_pass()))
+        }
+    }
+}
+
+/// The two programs of a run.
+pub(crate) struct Built {
+    pub(crate) worker: std::path::PathBuf,
+    pub(crate) hartloom: std::path::PathBuf,
+}
+
+pub(crate) fn build(workspace: &Workspace) -> Result<Built> {
+    Ok(Built {
+        hartloom: workspace.build_release("vm-runtime", "hartloom")?,
+        worker: workspace.build_release("vm-benches", "vm-bench-worker")?,
+    })
+}
+
+/// The flags both verbs hand to the worker.
+pub(crate) fn place_args(workspace: &Workspace, built: &Built) -> Vec<String> {
+    let path = |path: &Path| path.display().to_string();
+    vec![
+        "--hartloom".to_owned(),
+        path(&built.hartloom),
+        "--guests".to_owned(),
+        path(&workspace.root().join("benches/guests")),
+        "--scratch".to_owned(),
+        path(&workspace.target().join("bench-native")),
+    ]
+}
+
+fn worker_args(workspace: &Workspace, built: &Built, args: &Args) -> Vec<String> {
+    let verb = if args.list { "list" } else { "run" };
+    let mut list = vec![verb.to_owned()];
+    list.extend(place_args(workspace, built));
+    if args.quick {
+        list.push("--quick".to_owned());
+        list.push(format!("--wall-seconds={}", QUICK_BUDGET.as_secs()));
+    }
+    list.extend(args.filter.clone());
+    list
+}
+
+/// What has arrived so far.
+struct Gathering {
+    plan: Vec<Planned>,
+    results: Vec<BenchmarkResult>,
+    skipped: Vec<(String, String)>,
+    notes: Vec<String>,
+    running: Option<String>,
+    nothing_selected: Option<Vec<String>>,
+    progress: Progress,
+}
+
+impl Gathering {
+    fn new(args: &Args) -> Self {
+        Self {
+            plan: Vec::new(),
+            results: Vec::new(),
+            skipped: Vec::new(),
+            notes: Vec::new(),
+            running: None,
+            nothing_selected: None,
+            progress: Progress::new(!args.list),
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Plan { benchmarks } => self.plan = benchmarks,
+            Event::NothingSelected { names } => self.nothing_selected = Some(names),
+            Event::Started { index, total, id } => {
+                self.progress.started(index, total, &id);
+                self.running = Some(id);
+            }
+            Event::Finished { report } => {
+                let report = Report::from_json(&report.to_string())?;
+                for result in report.benchmarks {
+                    self.progress.finished(&result);
+                    self.results.push(result);
+                }
+                self.running = None;
+            }
+            Event::Skipped { id, reason } => {
+                self.progress.line(&format!("{id}: skipped: {reason}"));
+                self.skipped.push((id, reason));
+                self.running = None;
+            }
+            Event::Note { text } => self.notes.push(text),
+            Event::Row { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Every KPI row without a value gets a reason among the warnings.
+    fn into_report(mut self, end: &End, args: &Args, build: &BuildInfo, table: &KpiTable) -> Report {
+        let running = self.running.take();
+        let stopped = match end {
+            End::Done => None,
+            End::Interrupted => Some("the run was interrupted".to_owned()),
+            End::OutOfTime => Some(format!(
+                "the wall limit of {} s was reached",
+                QUICK_BUDGET.as_secs()
+            )),
+            End::Broke(how) => Some(how.clone()),
+        };
+        if let (Some(id), Some(why)) = (&running, &stopped) {
+            if *end == End::OutOfTime {
+                self.skipped.push((id.clone(), why.clone()));
+            } else if let Ok(id) = id.parse() {
+                self.results.push(BenchmarkResult::failed(id, why.clone()));
+            }
+        }
+        let mut report = Report::new(Context::detect(build.clone()), self.results, table);
+        let warnings = &mut report.warnings;
+        if let Some(why) = &stopped {
+            warnings.push(format!("partial results: {why}"));
+        }
+        warnings.append(&mut self.notes);
+        if args.quick {
+            warnings.push(
+                "a quick run: small guests and few rounds, so start-up and compilation weigh more \
+                 than in a full run; its verdicts are a first look"
+                    .to_owned(),
+            );
+        }
+
+        let missing: BTreeSet<&str> = report
+            .kpis
+            .iter()
+            .filter(|kpi| kpi.verdict == Verdict::Missing)
+            .map(|kpi| kpi.id.as_str())
+            .collect();
+        let mut explained = BTreeSet::new();
+        for planned in &self.plan {
+            let rows: Vec<&str> = planned
+                .kpis
+                .iter()
+                .map(String::as_str)
+                .filter(|id| missing.contains(id))
+                .collect();
+            explained.extend(rows.iter().copied());
+            let result = report.benchmarks.iter().find(|r| r.id().to_string() == planned.id);
+            let skip = self.skipped.iter().find(|(id, _)| *id == planned.id);
+            let why = match (skip, result) {
+                (Some((_, reason)), _) => reason.clone(),
+                (None, Some(result)) => match result.status() {
+                    Status::Pass => "it gave no value for them".to_owned(),
+                    status => format!("it is {}", status.name()),
+                },
+                (None, None) if !planned.selected => "the filter leaves it out".to_owned(),
+                (None, None) => stopped.clone().unwrap_or_else(|| "it did not run".to_owned()),
+            };
+            if !rows.is_empty() {
+                warnings.push(format!("not measured: {} ({}: {why})", rows.join(", "), planned.id));
+            } else if skip.is_some() {
+                warnings.push(format!("skipped: {} ({why})", planned.id));
+            }
+        }
+        let unowned: Vec<&str> = missing
+            .iter()
+            .copied()
+            .filter(|id| !explained.contains(id))
+            .collect();
+        if !unowned.is_empty() {
+            warnings.push(format!(
+                "no benchmark exists yet for {} KPI rows: {}",
+                unowned.len(),
+                unowned.join(", ")
+            ));
+        }
+        report
+    }
+}
+
+/// A bar on a terminal, plain lines elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    is_on: bool,
+}
+
+impl Progress {
+    fn new(is_on: bool) -> Self {
+        let bar = (is_on && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new(0);
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed:>4} {wide_msg}")
+            {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, is_on }
+    }
+
+    fn started(&self, index: usize, total: usize, id: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(index as u64);
+                bar.set_message(id.to_owned());
+            }
+            None => self.line(&format!("[{}/{total}] {id}", index + 1)),
+        }
+    }
+
+    fn finished(&self, result: &BenchmarkResult) {
+        let status = result.status();
+        if let Some(reason) = status.reason() {
+            self.line(&format!("{}: {}: {reason}", result.id(), status.name()));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None if self.is_on => eprintln!("{text}"),
+            None => {}
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn listing(plan: &[Planned]) -> String {
+    let mut text = String::new();
+    for planned in plan.iter().filter(|planned| planned.selected) {
+        text.push_str(&format!("{:<28} {}\n", planned.id, planned.kpis.join(", ")));
+    }
+    text
+}
+
+/// The compiler and revision, which only the build knows.
+pub(crate) fn build_info(workspace: &Workspace) -> BuildInfo {
+    let git = |args: &[&str]| -> Option<String> {
+        let output = Command::new("git")
+            .args(args)
+            .current_dir(workspace.root())
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    BuildInfo {
+        rustc: version_of("rustc").unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+        profile: "release".to_owned(),
+        git: GitState {
+            revision: git(&["rev-parse", "HEAD"])
+                .unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+            dirty: git(&["status", "--porcelain"]).map(|changes| !changes.is_empty()),
+        },
+    }
+}
+
+/// The message for a filter that matches nothing, nearest names first.
+pub(crate) fn nothing_selected(filter: &str, names: &[String]) -> String {
+    let mut near: Vec<(usize, &str)> = names
+        .iter()
+        .map(|name| (nearness(filter, name), name.as_str()))
+        .collect();
+    near.sort();
+    let names: Vec<&str> = near.iter().take(5).map(|(_, name)| *name).collect();
+    format!(
+        "nothing is called {filter:?}; near names: {}\n       all of them: --list",
+        names.join(", ")
+    )
+}
+
+/// Edits from `filter` to the closest part of `name`: dropping characters of the
+/// name before and after that part is free (Sellers 1980).
+fn nearness(filter: &str, name: &str) -> usize {
+    let (pattern, text): (Vec<char>, Vec<char>) = (
+        filter.to_lowercase().chars().collect(),
+        name.to_lowercase().chars().collect(),
+    );
+    let mut row = vec![0_usize; text.len() + 1];
+    for (i, wanted) in pattern.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, found) in text.iter().enumerate() {
+            let replaced = diagonal + usize::from(wanted != found);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.into_iter().min().unwrap_or(pattern.len())
+}
+
+/// A row of a worker as a value of its own, for `compare`.
+pub(crate) fn row_of(event: Event) -> Option<Value> {
+    match event {
+        Event::Row { row } => Some(row),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perf_bench::Unit;
+
+    const TABLE: &str = "id,suite,metric,unit,direction,requirement,bar,anchor\n\
+        a.ns,s,m,ns,lower,100,20,\n\
+        b.ns,s,m,ns,lower,100,20,\n\
+        c.ns,s,m,ns,lower,100,20,\n";
+
+    fn args() -> Args {
+        Args { filter: None, quick: true, list: false }
+    }
+
+    fn gathering() -> Gathering {
+        let mut gathering = Gathering::new(&Args { list: true, ..args() });
+        let planned = |id: &str, kpi: &str| Planned {
+            id: id.to_owned(),
+            kpis: vec![kpi.to_owned()],
+            selected: true,
+        };
+        let benchmarks = vec![planned("s/a", "a.ns"), planned("s/b", "b.ns")];
+        gathering.take(Event::Plan { benchmarks }).unwrap();
+        gathering
+    }
+
+    fn finished(id: &str, kpi: &str) -> Event {
+        let mut result = BenchmarkResult::new(id.parse().unwrap());
+        result.record_kpi(kpi, 7.0, Unit::Nanosecond).unwrap();
+        let report = Report::new(Context::unknown(), vec![result], &KpiTable::empty());
+        Event::Finished { report: serde_json::from_str(&report.to_json()).unwrap() }
+    }
+
+    fn started(id: &str) -> Event {
+        Event::Started { index: 0, total: 2, id: id.to_owned() }
+    }
+
+    fn report(gathering: Gathering, end: &End) -> Report {
+        let table = KpiTable::parse(TABLE).unwrap();
+        gathering.into_report(end, &args(), &BuildInfo::default(), &table)
+    }
+
+    #[track_caller]
+    fn warns(report: &Report, text: &str) {
+        assert!(report.warnings.iter().any(|w| w.contains(text)), "{text}: {:?}", report.warnings);
+    }
+
+    #[test]
+    fn an_interrupted_run_keeps_what_it_has_and_says_so() {
+        let mut gathering = gathering();
+        gathering.take(started("s/a")).unwrap();
+        gathering.take(finished("s/a", "a.ns")).unwrap();
+        gathering.take(started("s/b")).unwrap();
+        let report = report(gathering, &End::Interrupted);
+        assert_eq!(report.kpis[0].value, Some(7.0));
+        assert_eq!(report.kpis[1].value, None);
+        assert_eq!(report.kpis.len(), 3);
+        assert_eq!(report.benchmarks[1].status().name(), "fail");
+        warns(&report, "partial results: the run was interrupted");
+        warns(&report, "no benchmark exists yet for 1 KPI rows: c.ns");
+        assert_eq!(outcome(&report, &End::Interrupted), Outcome::Interrupted);
+    }
+
+    #[test]
+    fn what_the_wall_limit_cut_is_named_and_no_failure() {
+        let mut gathering = gathering();
+        gathering.take(finished("s/a", "a.ns")).unwrap();
+        gathering.take(started("s/b")).unwrap();
+        let report = report(gathering, &End::OutOfTime);
+        warns(&report, "not measured: b.ns (s/b: the wall limit");
+        assert_eq!(outcome(&report, &End::OutOfTime), Outcome::Fine);
+    }
+
+    #[test]
+    fn a_worker_that_dies_fails_the_run() {
+        let mut gathering = gathering();
+        gathering.take(started("s/a")).unwrap();
+        let end = End::Broke("the worker was ended by signal 11".to_owned());
+        let report = report(gathering, &end);
+        assert_eq!(report.benchmarks[0].status().name(), "fail");
+        assert_eq!(outcome(&report, &end), Outcome::Failed);
+    }
+
+    #[test]
+    fn skipped_benchmarks_leave_their_reason() {
+        let mut gathering = gathering();
+        gathering
+            .take(Event::Skipped { id: "s/b".to_owned(), reason: "no cc".to_owned() })
+            .unwrap();
+        gathering.take(finished("s/a", "a.ns")).unwrap();
+        let report = report(gathering, &End::Done);
+        warns(&report, "not measured: b.ns (s/b: no cc)");
+        assert_eq!(outcome(&report, &End::Done), Outcome::Fine);
+    }
+
+    #[test]
+    fn near_names_come_first() {
+        let names = ["jit/compile", "interp/mips", "jit.cache_hit_ns"].map(str::to_owned);
+        let message = nothing_selected("jti/compile", &names);
+        assert!(message.contains("near names: jit/compile"), "{message}");
+        assert_eq!(nearness("mips", "interp/mips"), 0);
+    }
+}

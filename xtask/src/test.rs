@@ -1,0 +1,242 @@
+//! `cargo xtask test`: every test, and what they covered, in a few lines.
+//!
+//! Tests speak to this verb through lines on their standard output:
+//!
+//! ```text
+//!  filetests: 61 files, 240 cases, on 3 engines: interp, jit, hybrid
+//!  compared: guest programs with qemu-riscv64 (26)
+//!  skipped: objdump comparison: riscv64-linux-gnu-objdump is not installed
+//! ```
+//! libtest shows the output of passing tests only on request and in a section of
+//! its own. Of that section only such lines are shown; all else passes through.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::{Outcome, Workspace};
+
+/// Runs `cargo test --workspace`, then says how many tests passed, how many
+/// corpus files ran on how many engines, and which comparisons with installed
+/// tools ran or were skipped. The last line is `N passed, N failed`.
+///
+/// Needs Rust and its linker, nothing else.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                     everything
+  cargo xtask test -- --package vm-core    arguments for cargo test
+  cargo xtask test -- filetests        tests with this in their name
+  RUN_SLOW_TESTS=1 cargo xtask test    with the long variants")]
+pub(crate) struct Args {
+    /// Passed on to cargo test.
+    #[arg(last = true)]
+    cargo_args: Vec<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    let mut command = workspace.cargo();
+    command.args(["test", "--no-fail-fast"]);
+    let picks_packages =
+        args.cargo_args.iter().any(|arg| arg == "-p" || arg.starts_with("--package"));
+    if !picks_packages {
+        command.arg("--workspace");
+    }
+    command
+        .args(&args.cargo_args)
+        .args(["--", "--show-output"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let stdout = child.stdout.take().context("cargo test has no standard output")?;
+    let mut summary = Summary::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read the output of cargo test")?;
+        // Tests of hostile input may print anything.
+        let line = String::from_utf8_lossy(&line);
+        if summary.take(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    summary.end(status.success());
+    println!("\n{summary}");
+    Ok(Outcome::from(summary.n_failed == 0 && status.success()))
+}
+
+/// What the output said so far.
+#[derive(Debug, Default)]
+struct Summary {
+    n_passed: u64,
+    n_failed: u64,
+    n_ignored: u64,
+    n_targets: u64,
+    corpus: Vec<String>,
+    compared: BTreeSet<String>,
+    skipped: BTreeSet<String>,
+    is_in_shown_output: bool,
+    note: Option<&'static str>,
+}
+
+impl Summary {
+    /// Reads a line; whether it is to be printed.
+    fn take(&mut self, line: &str) -> bool {
+        let text = line.trim();
+        if let Some(counts) = text.strip_prefix("test result: ") {
+            self.is_in_shown_output = false;
+            self.n_targets += 1;
+            self.count(counts);
+            return true;
+        }
+        match text {
+            // Passing tests' output lies between this and the next section.
+            "successes:" => self.is_in_shown_output = true,
+            "failures:" => self.is_in_shown_output = false,
+            _ => {}
+        }
+        if text.starts_with("filetests: ") {
+            if !self.corpus.iter().any(|known| known == text) {
+                self.corpus.push(text.to_owned());
+            }
+        } else if let Some(what) = text.strip_prefix("compared: ") {
+            self.compared.insert(what.to_owned());
+        } else if let Some(what) = text.strip_prefix("skipped: ") {
+            self.skipped.insert(what.to_owned());
+        } else {
+            return !self.is_in_shown_output;
+        }
+        // Repeated in the summary.
+        !self.is_in_shown_output
+    }
+
+    /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`
+    fn count(&mut self, counts: &str) {
+        for part in counts.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(what)) = (words.next(), words.next()) else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            match what {
+                "passed" => self.n_passed += number,
+                "failed" => self.n_failed += number,
+                "ignored" => self.n_ignored += number,
+                _ => {}
+            }
+        }
+    }
+
+    /// A target that does not build, or a test process that dies, reports no
+    /// failed test: it counts as one, so that the last line cannot mislead.
+    fn end(&mut self, is_success: bool) {
+        if !is_success && self.n_failed == 0 {
+            self.n_failed = 1;
+            self.note = Some("a test program did not build or did not end by itself");
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.corpus.is_empty() {
+            writeln!(f, "filetests: did not run")?;
+        }
+        for line in &self.corpus {
+            writeln!(f, "{line}")?;
+        }
+        for what in &self.compared {
+            writeln!(f, "compared: {what}")?;
+        }
+        for what in &self.skipped {
+            writeln!(f, "skipped: {what}")?;
+        }
+        if let Some(note) = self.note {
+            writeln!(f, "{note}; see above")?;
+        }
+        writeln!(
+            f,
+            "{} test targets, {} comparisons ran, {} skipped",
+            self.n_targets,
+            self.compared.len(),
+            self.skipped.len()
+        )?;
+        write!(f, "{} passed, {} failed", self.n_passed, self.n_failed)?;
+        if self.n_ignored > 0 {
+            write!(f, ", {} skipped", self.n_ignored)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, is_success: bool) -> (Summary, String) {
+        let mut summary = Summary::default();
+        let shown: Vec<&str> = text.lines().filter(|line| summary.take(line)).collect();
+        summary.end(is_success);
+        (summary, shown.join("\n"))
+    }
+
+    const OUTPUT: &str = "\
+running 2 tests
+test corpus ... ok
+test objdump ... ok
+
+successes:
+
+---- corpus stdout ----
+filetests: 61 files, 240 cases, on 3 engines: interp, jit, hybrid
+chatter
+
+---- objdump stdout ----
+skipped: objdump: not installed
+
+successes:
+    corpus
+    objdump
+
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s
+
+test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.10s
+";
+
+    #[test]
+    fn counts_add_up_over_targets() {
+        let (summary, _) = read(OUTPUT, false);
+        let text = summary.to_string();
+        assert!(text.ends_with("6 passed, 1 failed, 2 skipped"), "{text}");
+        assert!(text.contains("filetests: 61 files, 240 cases, on 3 engines"), "{text}");
+        assert!(text.contains("skipped: objdump: not installed"), "{text}");
+    }
+
+    #[test]
+    fn output_of_passing_tests_stays_hidden_and_that_of_failing_ones_does_not() {
+        let (_, shown) = read(OUTPUT, false);
+        assert!(!shown.contains("chatter"), "{shown}");
+        let failing = "failures:\n\n---- a stdout ----\nexpected 1, found 2\n";
+        assert_eq!(read(failing, false).1, failing.trim_end());
+    }
+
+    #[test]
+    fn a_build_failure_counts_as_a_failure() {
+        let (summary, _) = read("", false);
+        let text = summary.to_string();
+        assert!(text.ends_with("\n0 passed, 1 failed"), "{text}");
+        assert!(text.contains("did not build"), "{text}");
+    }
+
+    #[test]
+    fn success_without_ignored_tests_has_the_short_form() {
+        let line = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured";
+        let (summary, _) = read(line, true);
+        assert!(summary.to_string().ends_with("\n3 passed, 0 failed"));
+    }
+}
