@@ -1,1 +1,62 @@
-//! benches
+//! The benchmarks that need several crates, over the real ones.
+//!
+//! ```text
+//!  benches/guests ──> Lab: guests, programs, wall budget
+//!                      │
+//!  JitBenchmark        │  each workload: real work, checked, measured
+//!  CrossArchBenchmark ─┼─> perf_bench::BenchmarkResult ──> JSON lines ──> xtask
+//!  PerfBenchmark       │
+//!                      └─> Contest: the same guest natively, under QEMU and
+//!                          under each engine, interleaved
+//! ```
+//!
+//! A workload measures rows of `benches/kpis.csv`. Its number counts only if
+//! what was computed is right: a guest's output is compared with the expected
+//! one at every run, and a result that is wrong is `invalid`. What this machine
+//! lacks (a compiler, QEMU) makes a workload *skipped*, with the reason; no
+//! constant ever stands for a measurement.
+//!
+//! Start with [`lab`] (what a workload is given), then [`jit`], [`cross_arch`]
+//! and [`perf`]; [`contest`] runs whole processes, [`in_process`] runs guests in
+//! this one. The other suites of the KPI table arrive with their subsystems.
+
+#![deny(unsafe_code)]
+
+pub mod guests;
+pub mod lab;
+pub mod protocol;
+
+pub mod contest;
+pub mod in_process;
+pub mod native;
+#[allow(
+    unsafe_code,
+    reason = "wait4, for the resource usage of a child: rule W1"
+)]
+pub mod process;
+
+pub mod cross_arch;
+pub mod jit;
+pub mod perf;
+
+pub use cross_arch::CrossArchBenchmark;
+pub use jit::JitBenchmark;
+pub use lab::{Lab, Measured, Suite, Workload};
+pub use perf::PerfBenchmark;
+
+/// Every workload, in the order they run: what is short and needs a quiet
+/// machine first.
+#[must_use]
+pub fn workloads() -> Vec<&'static Workload> {
+    [
+        PerfBenchmark::WORKLOADS,
+        CrossArchBenchmark::WORKLOADS,
+        JitBenchmark::WORKLOADS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The table of targets.
+pub const KPI_TABLE: &str = include_str!("../kpis.csv");

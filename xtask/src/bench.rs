@@ -215,7 +215,13 @@ impl Gathering {
     }
 
     /// Every KPI row without a value gets a reason among the warnings.
-    fn into_report(mut self, end: &End, args: &Args, build: &BuildInfo, table: &KpiTable) -> Report {
+    fn into_report(
+        mut self,
+        end: &End,
+        args: &Args,
+        build: &BuildInfo,
+        table: &KpiTable,
+    ) -> Report {
         let running = self.running.take();
         let stopped = match end {
             End::Done => None,
@@ -262,7 +268,10 @@ impl Gathering {
                 .filter(|id| missing.contains(id))
                 .collect();
             explained.extend(rows.iter().copied());
-            let result = report.benchmarks.iter().find(|r| r.id().to_string() == planned.id);
+            let result = report
+                .benchmarks
+                .iter()
+                .find(|r| r.id().to_string() == planned.id);
             let skip = self.skipped.iter().find(|(id, _)| *id == planned.id);
             let why = match (skip, result) {
                 (Some((_, reason)), _) => reason.clone(),
@@ -271,10 +280,16 @@ impl Gathering {
                     status => format!("it is {}", status.name()),
                 },
                 (None, None) if !planned.selected => "the filter leaves it out".to_owned(),
-                (None, None) => stopped.clone().unwrap_or_else(|| "it did not run".to_owned()),
+                (None, None) => stopped
+                    .clone()
+                    .unwrap_or_else(|| "it did not run".to_owned()),
             };
             if !rows.is_empty() {
-                warnings.push(format!("not measured: {} ({}: {why})", rows.join(", "), planned.id));
+                warnings.push(format!(
+                    "not measured: {} ({}: {why})",
+                    rows.join(", "),
+                    planned.id
+                ));
             } else if skip.is_some() {
                 warnings.push(format!("skipped: {} ({why})", planned.id));
             }
@@ -432,11 +447,18 @@ mod tests {
         c.ns,s,m,ns,lower,100,20,\n";
 
     fn args() -> Args {
-        Args { filter: None, quick: true, list: false }
+        Args {
+            filter: None,
+            quick: true,
+            list: false,
+        }
     }
 
     fn gathering() -> Gathering {
-        let mut gathering = Gathering::new(&Args { list: true, ..args() });
+        let mut gathering = Gathering::new(&Args {
+            list: true,
+            ..args()
+        });
         let planned = |id: &str, kpi: &str| Planned {
             id: id.to_owned(),
             kpis: vec![kpi.to_owned()],
@@ -451,11 +473,17 @@ mod tests {
         let mut result = BenchmarkResult::new(id.parse().unwrap());
         result.record_kpi(kpi, 7.0, Unit::Nanosecond).unwrap();
         let report = Report::new(Context::unknown(), vec![result], &KpiTable::empty());
-        Event::Finished { report: serde_json::from_str(&report.to_json()).unwrap() }
+        Event::Finished {
+            report: serde_json::from_str(&report.to_json()).unwrap(),
+        }
     }
 
     fn started(id: &str) -> Event {
-        Event::Started { index: 0, total: 2, id: id.to_owned() }
+        Event::Started {
+            index: 0,
+            total: 2,
+            id: id.to_owned(),
+        }
     }
 
     fn report(gathering: Gathering, end: &End) -> Report {
@@ -465,7 +493,11 @@ mod tests {
 
     #[track_caller]
     fn warns(report: &Report, text: &str) {
-        assert!(report.warnings.iter().any(|w| w.contains(text)), "{text}: {:?}", report.warnings);
+        assert!(
+            report.warnings.iter().any(|w| w.contains(text)),
+            "{text}: {:?}",
+            report.warnings
+        );
     }
 
     #[test]
@@ -508,7 +540,10 @@ mod tests {
     fn skipped_benchmarks_leave_their_reason() {
         let mut gathering = gathering();
         gathering
-            .take(Event::Skipped { id: "s/b".to_owned(), reason: "no cc".to_owned() })
+            .take(Event::Skipped {
+                id: "s/b".to_owned(),
+                reason: "no cc".to_owned(),
+            })
             .unwrap();
         gathering.take(finished("s/a", "a.ns")).unwrap();
         let report = report(gathering, &End::Done);

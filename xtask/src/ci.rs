@@ -21,7 +21,17 @@ pub(crate) struct Args {
 /// Name and cargo arguments of each step.
 const STEPS: &[(&str, &[&str])] = &[
     ("format", &["fmt", "--all", "--check"]),
-    ("lint", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    (
+        "lint",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ),
     ("documentation", &["doc", "--no-deps", "--workspace"]),
     ("test", &["xtask", "test"]),
     ("tidy", &["xtask", "tidy"]),

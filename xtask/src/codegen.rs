@@ -23,11 +23,27 @@ pub(crate) struct Args {
 const PAGES: &[(&str, &[&str])] = &[
     (
         "docs/isa-table.md",
-        &["run", "--quiet", "--package", "vm-core", "--example", "isa_table"],
+        &[
+            "run",
+            "--quiet",
+            "--package",
+            "vm-core",
+            "--example",
+            "isa_table",
+        ],
     ),
     (
         "docs/syscalls.md",
-        &["run", "--quiet", "--package", "vm-runtime", "--bin", "hartloom", "--", "syscalls"],
+        &[
+            "run",
+            "--quiet",
+            "--package",
+            "vm-runtime",
+            "--bin",
+            "hartloom",
+            "--",
+            "syscalls",
+        ],
     ),
 ];
 
@@ -47,7 +63,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         }
     }
     if !stale.is_empty() {
-        println!("out of date: {}; run `cargo xtask codegen`", stale.join(", "));
+        println!(
+            "out of date: {}; run `cargo xtask codegen`",
+            stale.join(", ")
+        );
     }
     Ok(Outcome::from(stale.is_empty()))
 }

@@ -75,7 +75,9 @@ struct Times {
 
 impl Row {
     fn valid(&self, contestant: &str) -> Option<&Times> {
-        self.contestants.get(contestant).filter(|times| times.status == "ok")
+        self.contestants
+            .get(contestant)
+            .filter(|times| times.status == "ok")
     }
 
     /// CPU time of `slow` over that of `fast`.
@@ -85,7 +87,10 @@ impl Row {
 
     /// Wall time of hybrid over that of the better pure engine.
     fn hybrid_ratio(&self) -> Option<f64> {
-        let best = self.valid("jit")?.wall_ns_min.min(self.valid("interp")?.wall_ns_min);
+        let best = self
+            .valid("jit")?
+            .wall_ns_min
+            .min(self.valid("interp")?.wall_ns_min);
         ratio(self.valid("hybrid")?.wall_ns_min, best)
     }
 }
@@ -192,7 +197,11 @@ fn summarise(rows: &[Row]) -> Vec<Figure> {
     let mut figures = Vec::new();
     let of_class = |class: &'static str| move |row: &&Row| class.is_empty() || row.class == class;
     let mut mean = |name: &str, class: &'static str, value: &dyn Fn(&Row) -> Option<f64>| {
-        let values: Vec<f64> = rows.iter().filter(of_class(class)).filter_map(value).collect();
+        let values: Vec<f64> = rows
+            .iter()
+            .filter(of_class(class))
+            .filter_map(value)
+            .collect();
         if !values.is_empty() {
             let logarithms: f64 = values.iter().map(|value| value.ln()).sum();
             figures.push(Figure {
@@ -204,19 +213,31 @@ fn summarise(rows: &[Row]) -> Vec<Figure> {
         }
     };
     for engine in ["jit", "hybrid", "interp"] {
-        mean(&format!("qemu / {engine}, geometric mean"), "", &|r| r.cpu_ratio("qemu", engine));
+        mean(&format!("qemu / {engine}, geometric mean"), "", &|r| {
+            r.cpu_ratio("qemu", engine)
+        });
     }
-    mean("jit / native, geometric mean, int", "int", &|r| r.cpu_ratio("jit", "native"));
-    mean("jit / native, geometric mean, fp", "fp", &|r| r.cpu_ratio("jit", "native"));
-    mean("jit / native, geometric mean, all", "", &|r| r.cpu_ratio("jit", "native"));
-    mean("qemu / native, geometric mean, all", "", &|r| r.cpu_ratio("qemu", "native"));
+    mean("jit / native, geometric mean, int", "int", &|r| {
+        r.cpu_ratio("jit", "native")
+    });
+    mean("jit / native, geometric mean, fp", "fp", &|r| {
+        r.cpu_ratio("jit", "native")
+    });
+    mean("jit / native, geometric mean, all", "", &|r| {
+        r.cpu_ratio("jit", "native")
+    });
+    mean("qemu / native, geometric mean, all", "", &|r| {
+        r.cpu_ratio("qemu", "native")
+    });
 
     let mut extreme = |name: &str, sign: f64, value: &dyn Fn(&Row) -> Option<f64>| {
         let values: Vec<(f64, &str)> = rows
             .iter()
             .filter_map(|row| Some((value(row)?, row.guest.as_str())))
             .collect();
-        let found = values.iter().min_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)));
+        let found = values
+            .iter()
+            .min_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)));
         if let Some((value, guest)) = found {
             figures.push(Figure {
                 name: name.to_owned(),
@@ -226,9 +247,17 @@ fn summarise(rows: &[Row]) -> Vec<Figure> {
             });
         }
     };
-    extreme("qemu / jit, smallest", 1.0, &|row| row.cpu_ratio("qemu", "jit"));
-    extreme("jit / native, largest", -1.0, &|row| row.cpu_ratio("jit", "native"));
-    extreme("hybrid / best engine (wall), largest", -1.0, &Row::hybrid_ratio);
+    extreme("qemu / jit, smallest", 1.0, &|row| {
+        row.cpu_ratio("qemu", "jit")
+    });
+    extreme("jit / native, largest", -1.0, &|row| {
+        row.cpu_ratio("jit", "native")
+    });
+    extreme(
+        "hybrid / best engine (wall), largest",
+        -1.0,
+        &Row::hybrid_ratio,
+    );
     figures
 }
 
@@ -236,11 +265,13 @@ const CONTESTANTS: [&str; 5] = ["native", "qemu", "jit", "hybrid", "interp"];
 
 fn render(rows: &[Row], summary: &[Figure], notes: &[String]) -> String {
     let mut table: Vec<Vec<String>> = vec![
-        ["guest", "class", "native", "qemu", "jit", "hybrid", "interp"]
-            .into_iter()
-            .chain(["jit/native", "qemu/jit", "qemu/hybrid", "hybrid/best"])
-            .map(str::to_owned)
-            .collect(),
+        [
+            "guest", "class", "native", "qemu", "jit", "hybrid", "interp",
+        ]
+        .into_iter()
+        .chain(["jit/native", "qemu/jit", "qemu/hybrid", "hybrid/best"])
+        .map(str::to_owned)
+        .collect(),
     ];
     for row in rows {
         let mut cells = vec![row.guest.clone(), row.class.clone()];
@@ -375,7 +406,9 @@ mod tests {
     #[track_caller]
     fn figure(figures: &[Figure], name: &str) -> Figure {
         let found = figures.iter().find(|figure| figure.name == name);
-        found.unwrap_or_else(|| panic!("no {name} in {figures:?}")).clone()
+        found
+            .unwrap_or_else(|| panic!("no {name} in {figures:?}"))
+            .clone()
     }
 
     #[test]
@@ -385,16 +418,29 @@ mod tests {
             row("b", "fp", &[("native", 100), ("jit", 100), ("qemu", 800)]),
         ];
         let figures = summarise(&rows);
-        assert_eq!(figure(&figures, "qemu / jit, geometric mean").value.round(), 4.0);
-        assert_eq!(figure(&figures, "jit / native, geometric mean, int").value.round(), 2.0);
+        assert_eq!(
+            figure(&figures, "qemu / jit, geometric mean").value.round(),
+            4.0
+        );
+        assert_eq!(
+            figure(&figures, "jit / native, geometric mean, int")
+                .value
+                .round(),
+            2.0
+        );
         let smallest = figure(&figures, "qemu / jit, smallest");
-        assert_eq!((smallest.value, smallest.guest.as_deref()), (2.0, Some("a")));
+        assert_eq!(
+            (smallest.value, smallest.guest.as_deref()),
+            (2.0, Some("a"))
+        );
     }
 
     #[test]
     fn wrong_output_is_no_number() {
         let mut wrong = row("a", "int", &[("native", 100), ("qemu", 400)]);
-        wrong.contestants.insert("jit".to_owned(), times(1, "invalid"));
+        wrong
+            .contestants
+            .insert("jit".to_owned(), times(1, "invalid"));
         assert_eq!(wrong.cpu_ratio("qemu", "jit"), None);
         let text = render(&[wrong], &[], &[]);
         assert!(text.contains("invalid: a, jit: checksum differs"), "{text}");
@@ -402,7 +448,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_leaves_its_figures_out() {
-        let rows = [row("a", "int", &[("jit", 200), ("interp", 900), ("hybrid", 220)])];
+        let rows = [row(
+            "a",
+            "int",
+            &[("jit", 200), ("interp", 900), ("hybrid", 220)],
+        )];
         let figures = summarise(&rows);
         assert_eq!(figures.len(), 1);
         assert!((figures[0].value - 1.1).abs() < 1e-9);

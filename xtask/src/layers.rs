@@ -12,10 +12,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("coroutine-scheduler", &[]),
     ("perf-bench", &[]),
     ("async-executor", &["vm-core"]),
-    ("vm-runtime", &["vm-core", "async-executor", "coroutine-scheduler"]),
+    (
+        "vm-runtime",
+        &["vm-core", "async-executor", "coroutine-scheduler"],
+    ),
     (
         "vm-benches",
-        &["vm-core", "async-executor", "coroutine-scheduler", "perf-bench", "vm-runtime"],
+        &[
+            "vm-core",
+            "async-executor",
+            "coroutine-scheduler",
+            "perf-bench",
+            "vm-runtime",
+        ],
     ),
     ("xtask", &["perf-bench"]),
 ];
@@ -49,13 +58,18 @@ pub(crate) fn problems(metadata: &Value) -> Result<Vec<String>> {
             }
         }
         // An empty list of registries is how cargo says `publish = false`.
-        if package["publish"].as_array().is_none_or(|list| !list.is_empty()) {
+        if package["publish"]
+            .as_array()
+            .is_none_or(|list| !list.is_empty())
+        {
             problems.push(format!("{name}: publish is not false"));
         }
     }
     for (name, _) in MAY_USE {
         if !seen.contains(name) {
-            problems.push(format!("{name} has a row in xtask/src/layers.rs but is no package"));
+            problems.push(format!(
+                "{name} has a row in xtask/src/layers.rs but is no package"
+            ));
         }
     }
     Ok(problems)
@@ -70,7 +84,10 @@ mod tests {
     #[test]
     fn the_workspace_keeps_to_its_layers() {
         let workspace = Workspace::find().unwrap();
-        assert_eq!(problems(workspace.metadata()).unwrap(), Vec::<String>::new());
+        assert_eq!(
+            problems(workspace.metadata()).unwrap(),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -84,6 +101,9 @@ mod tests {
             ],
         }]});
         let problems = problems(&metadata).unwrap();
-        assert!(problems[0].contains("vm-core depends on perf-bench"), "{problems:?}");
+        assert!(
+            problems[0].contains("vm-core depends on perf-bench"),
+            "{problems:?}"
+        );
     }
 }

@@ -44,7 +44,12 @@ use workspace::{Outcome, Workspace};
 /// benchmark, a check), 3 wrong usage, a build error or files that cannot be
 /// written, 130 interrupted.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -116,7 +121,11 @@ fn main() -> ExitCode {
             // closed pipe below them is nobody's loss.
             let _ = error.print();
             let is_usage = error.use_stderr();
-            return Outcome::exit_code(if is_usage { Outcome::Unusable } else { Outcome::Fine });
+            return Outcome::exit_code(if is_usage {
+                Outcome::Unusable
+            } else {
+                Outcome::Fine
+            });
         }
     };
     match run(cli.verb) {
@@ -141,7 +150,10 @@ mod tests {
     #[test]
     fn every_verb_shows_examples() {
         for verb in Cli::command().get_subcommands() {
-            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(
                 help.contains(&format!("cargo xtask {}", verb.get_name())),
                 "{} has no example in its help",

@@ -32,7 +32,11 @@ fn parse_format(text: &str) -> Result<Format, perf_bench::ReportError> {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let stored = workspace.target().join("bench").join(&args.run);
-    let mut path = if stored.exists() { stored } else { PathBuf::from(&args.run) };
+    let mut path = if stored.exists() {
+        stored
+    } else {
+        PathBuf::from(&args.run)
+    };
     if path.is_dir() {
         path.push(Format::Json.file_name());
     }

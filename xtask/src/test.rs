@@ -39,8 +39,10 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let mut command = workspace.cargo();
     command.args(["test", "--no-fail-fast"]);
-    let picks_packages =
-        args.cargo_args.iter().any(|arg| arg == "-p" || arg.starts_with("--package"));
+    let picks_packages = args
+        .cargo_args
+        .iter()
+        .any(|arg| arg == "-p" || arg.starts_with("--package"));
     if !picks_packages {
         command.arg("--workspace");
     }
@@ -52,7 +54,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let stdout = child.stdout.take().context("cargo test has no standard output")?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("cargo test has no standard output")?;
     let mut summary = Summary::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("cannot read the output of cargo test")?;
@@ -213,7 +218,10 @@ test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         let (summary, _) = read(OUTPUT, false);
         let text = summary.to_string();
         assert!(text.ends_with("6 passed, 1 failed, 2 skipped"), "{text}");
-        assert!(text.contains("filetests: 61 files, 240 cases, on 3 engines"), "{text}");
+        assert!(
+            text.contains("filetests: 61 files, 240 cases, on 3 engines"),
+            "{text}"
+        );
         assert!(text.contains("skipped: objdump: not installed"), "{text}");
     }
 

@@ -107,9 +107,18 @@ fn stray_macros(root: &Path, sources: &[PathBuf]) -> Result<Vec<String>> {
     // Spelled in two parts so that this file does not find itself.
     let forbidden = [
         (concat!("dbg", "!("), "remove it"),
-        (concat!("todo", "!("), "return an error that says what is missing"),
-        (concat!("unimplemented", "!("), "return an error that says what is missing"),
-        (concat!("#[ign", "ore"), "put slow tests behind RUN_SLOW_TESTS=1"),
+        (
+            concat!("todo", "!("),
+            "return an error that says what is missing",
+        ),
+        (
+            concat!("unimplemented", "!("),
+            "return an error that says what is missing",
+        ),
+        (
+            concat!("#[ign", "ore"),
+            "put slow tests behind RUN_SLOW_TESTS=1",
+        ),
     ];
     let mut problems = Vec::new();
     for path in sources {
@@ -141,8 +150,7 @@ fn architecture(workspace: &Workspace, sources: &[PathBuf]) -> Result<Vec<String
     for path in sources {
         let place = relative(root, path);
         let mut parts = place.split('/');
-        let (Some("crates"), Some(krate), Some("src")) =
-            (parts.next(), parts.next(), parts.next())
+        let (Some("crates"), Some(krate), Some("src")) = (parts.next(), parts.next(), parts.next())
         else {
             continue;
         };
@@ -153,7 +161,9 @@ fn architecture(workspace: &Workspace, sources: &[PathBuf]) -> Result<Vec<String
             continue;
         };
         if !names_file(section, &file) {
-            problems.push(format!("docs/ARCHITECTURE.md: the code map of {krate} lacks {file}"));
+            problems.push(format!(
+                "docs/ARCHITECTURE.md: the code map of {krate} lacks {file}"
+            ));
         }
     }
     problems.dedup();
@@ -208,12 +218,16 @@ fn unsafe_inventory(root: &Path, sources: &[PathBuf]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for place in &found {
         if !listed.contains(place.as_str()) {
-            problems.push(format!("{place} may hold unsafe code but is not on the inventory"));
+            problems.push(format!(
+                "{place} may hold unsafe code but is not on the inventory"
+            ));
         }
     }
     for place in listed {
         if !found.contains(place) {
-            problems.push(format!("{place} is on the unsafe inventory but allows none"));
+            problems.push(format!(
+                "{place} is on the unsafe inventory but allows none"
+            ));
         }
     }
     Ok(problems)
@@ -264,7 +278,11 @@ fn kpi_table(root: &Path) -> Result<Vec<String>> {
     };
     let mut problems = Vec::new();
     for (suite, n_rows) in KPI_SUITES {
-        let found = table.rows().iter().filter(|row| row.suite == *suite).count();
+        let found = table
+            .rows()
+            .iter()
+            .filter(|row| row.suite == *suite)
+            .count();
         if found != *n_rows {
             problems.push(format!(
                 "benches/kpis.csv: suite {suite} has {found} rows, expected {n_rows} (KPI_SUITES in \
@@ -280,7 +298,10 @@ fn kpi_table(root: &Path) -> Result<Vec<String>> {
             ));
         }
         if row.metric.is_empty() {
-            problems.push(format!("benches/kpis.csv: row {} does not say what it measures", row.id));
+            problems.push(format!(
+                "benches/kpis.csv: row {} does not say what it measures",
+                row.id
+            ));
         }
     }
     Ok(problems)
@@ -302,7 +323,10 @@ fn without_reason(manifest: &str) -> impl Iterator<Item = &str> {
         .take_while(|line| !line.starts_with('['))
         .filter(|line| line.contains('=') && !line.trim_start().starts_with('#'))
         .filter(|line| !line.contains("path ="))
-        .filter(|line| line.rsplit_once(" # ").is_none_or(|(_, why)| why.trim().is_empty()))
+        .filter(|line| {
+            line.rsplit_once(" # ")
+                .is_none_or(|(_, why)| why.trim().is_empty())
+        })
         .map(|line| line.split('=').next().unwrap_or_default().trim())
 }
 
@@ -313,7 +337,10 @@ mod tests {
     #[test]
     fn the_tree_is_tidy() {
         let workspace = Workspace::find().unwrap();
-        assert_eq!(problems_without_build(&workspace).unwrap(), Vec::<String>::new());
+        assert_eq!(
+            problems_without_build(&workspace).unwrap(),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -322,10 +349,26 @@ mod tests {
         let check = |place: &str, source: String, expected: &str| {
             assert_eq!(unsafe_modules(place, &source), [expected]);
         };
-        check("c/src/lib.rs", format!("{attribute}pub mod access;"), "c/src/access.rs");
-        check("c/src/mem/mod.rs", format!("{attribute}pub(crate) mod map;"), "c/src/mem/map.rs");
-        check("c/src/jit.rs", format!("{attribute}mod abi;"), "c/src/jit/abi.rs");
-        check("c/src/enter.rs", format!("{attribute}fn f() {{}}"), "c/src/enter.rs");
+        check(
+            "c/src/lib.rs",
+            format!("{attribute}pub mod access;"),
+            "c/src/access.rs",
+        );
+        check(
+            "c/src/mem/mod.rs",
+            format!("{attribute}pub(crate) mod map;"),
+            "c/src/mem/map.rs",
+        );
+        check(
+            "c/src/jit.rs",
+            format!("{attribute}mod abi;"),
+            "c/src/jit/abi.rs",
+        );
+        check(
+            "c/src/enter.rs",
+            format!("{attribute}fn f() {{}}"),
+            "c/src/enter.rs",
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(crate) enum Event {
     /// The filter selects none of these.
     NothingSelected { names: Vec<String> },
     /// A benchmark is about to run.
-    Started { index: usize, total: usize, id: String },
+    Started {
+        index: usize,
+        total: usize,
+        id: String,
+    },
     /// A benchmark has ended; the report has it as its only one.
     Finished { report: Value },
     /// A benchmark lacks something of this machine.
@@ -103,7 +107,11 @@ pub(crate) fn run(
         }
     }
     let status = group.0.wait().context("cannot wait for the worker")?;
-    Ok(if status.success() { End::Done } else { End::Broke(describe(status)) })
+    Ok(if status.success() {
+        End::Done
+    } else {
+        End::Broke(describe(status))
+    })
 }
 
 fn describe(status: ExitStatus) -> String {

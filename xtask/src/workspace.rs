@@ -54,7 +54,12 @@ impl Workspace {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
         let mut command = cargo();
         command
-            .args(["metadata", "--format-version=1", "--no-deps", "--manifest-path"])
+            .args([
+                "metadata",
+                "--format-version=1",
+                "--no-deps",
+                "--manifest-path",
+            ])
             .arg(&manifest);
         let output = command
             .output()
@@ -203,7 +208,11 @@ fn utc_stamp(unix_seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let second_of_day = unix_seconds % 86_400;
     let (hour, minute, second) = (
@@ -248,8 +257,7 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let written =
-        std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
     written.with_context(|| {
         // Half a file would only be in the way; failing to remove it changes nothing.
         let _ = std::fs::remove_file(&partial);

@@ -10,6 +10,45 @@ pub struct InterpStats {
     pub blocks: u64,
     /// Blocks decoded.
     pub blocks_decoded: u64,
+    /// Times that decoded blocks were compared with memory: `fence.i`, or a
+    /// change of executable pages.
+    pub revalidations: u64,
     /// Decoded blocks dropped because their bytes or permissions changed.
     pub blocks_invalidated: u64,
+}
+
+/// Counts of compiled code, shared by the executors of a context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JitStats {
+    /// Regions compiled, those compiled again included.
+    pub regions_compiled: u64,
+    /// Basic blocks in them.
+    pub blocks_compiled: u64,
+    /// Guest instructions in them; an inlined one counts each time.
+    pub insts_compiled: u64,
+    /// Those of them that go through the interpreter.
+    pub insts_not_translated: u64,
+    /// Host code, in bytes.
+    pub code_bytes: u64,
+    /// Time spent compiling, on whatever threads.
+    pub compile_ns: u64,
+    /// Regions that could not be compiled; their blocks stay interpreted.
+    pub regions_failed: u64,
+    /// Regions compiled in vain: the code had changed, or the cache is full.
+    pub regions_discarded: u64,
+    /// Regions dropped because their guest code changed.
+    pub regions_invalidated: u64,
+    /// Entries into compiled code from the run loop.
+    pub code_entries: u64,
+    /// Instructions that compiled code handed to the interpreter singly.
+    pub insts_interpreted_from_code: u64,
+}
+
+/// Both engines of a hybrid executor, counted apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HybridStats {
+    /// The interpreter's part, of this executor.
+    pub interp: InterpStats,
+    /// The compiled part, of all executors of the context.
+    pub jit: JitStats,
 }

@@ -54,6 +54,8 @@ pub enum LoadError {
     Memory(MemoryError),
     /// Standard input, output or error could not be handed to it.
     Stdio(io::Error),
+    /// The host gave no random bytes.
+    Random(io::Error),
 }
 
 impl LoadError {
@@ -68,7 +70,7 @@ impl LoadError {
             | LoadError::Unreadable { .. }
             | LoadError::TooLarge { .. }
             | LoadError::Elf { .. } => 126,
-            LoadError::Stack(_) | LoadError::Memory(_) | LoadError::Stdio(_) => 125,
+            LoadError::Stack(_) | LoadError::Memory(_) | LoadError::Stdio(_) | LoadError::Random(_) => 125,
         }
     }
 }
@@ -91,6 +93,7 @@ impl fmt::Display for LoadError {
             LoadError::Elf { path, source } => write!(f, "{}: {source}", path.display()),
             LoadError::Stack(source) => write!(f, "{source}"),
             LoadError::Memory(source) => write!(f, "{source}"),
+            LoadError::Random(source) => write!(f, "the host gives no random bytes: {source}"),
             LoadError::Stdio(source) => {
                 write!(f, "standard input, output and error cannot be opened: {source}")
             }

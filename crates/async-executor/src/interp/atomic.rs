@@ -58,7 +58,7 @@ const RELEASE: u8 = 1;
 
 /// `lr`: loads and reserves.
 #[inline(never)]
-pub(super) fn lr<T: Width>(state: &mut HartState, memory: &GuestMemory, a: Lr) -> Result<(), Trap> {
+pub(super) fn lr<T: Width>(state: &mut HartState, memory: &GuestMemory, a: &Lr) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);
     if !addr.is_aligned(T::BYTES) {
         return Err(Trap { cause: Cause::LoadMisaligned, tval: addr.0 });
@@ -80,7 +80,7 @@ pub(super) fn lr<T: Width>(state: &mut HartState, memory: &GuestMemory, a: Lr) -
 pub(super) fn sc<T: Width>(
     state: &mut HartState,
     memory: &GuestMemory,
-    a: Amo,
+    a: &Amo,
 ) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);
     if !addr.is_aligned(T::BYTES) {
@@ -100,7 +100,7 @@ pub(super) fn sc<T: Width>(
 pub(super) fn amo<T: Width>(
     state: &mut HartState,
     memory: &GuestMemory,
-    a: Amo,
+    a: &Amo,
     update: impl Fn(T, T) -> T,
 ) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);

@@ -10,7 +10,7 @@
 //!
 //! Invariants
 //! - **C1** A block's records are followed by the records of the block that
-//!   control falls into, or by a [`Op::Goto`] there; those whose last
+//!   control falls into, or by a [`Micro::Goto`] there; those whose last
 //!   instruction never falls through have neither.
 //! - **C2** No more than [`STRAIGHT_MAX`] instructions stand between a block's
 //!   first record and a record that leaves for another place, whichever way
@@ -28,6 +28,7 @@ use vm_core::isa::{Decoded, Inst};
 use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
 use vm_core::{GuestAddr, Trap, XReg};
 
+use super::exec::Micro;
 use super::block::{self, BLOCK_INSTS_MAX, End};
 
 /// Most instructions executed between two looks at the budget.
@@ -36,25 +37,13 @@ pub(super) const STRAIGHT_MAX: usize = BLOCK_INSTS_MAX;
 /// No record.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Most records before everything is forgotten: 6 MiB with their heat.
+/// Most records before everything is forgotten: 5 MiB with their heat.
 pub(super) const RECORDS_MAX: usize = 1 << 18;
-
-/// What a record does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// An instruction that leaves `x0` at 0.
-    Inst(Inst),
-    /// Control goes on at the record's pc; counts as no instruction.
-    Goto,
-    /// An instruction whose result goes to `x0` but which must be executed
-    /// all the same: `link` is its place among [`Cache::asides`].
-    Aside,
-}
 
 /// An instruction as the dispatch loop wants it: 16 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) op: Op,
+    pub(super) op: Micro,
     /// Its address; bit 0 is set for a 2-byte form.
     pc_form: u32,
     /// Where its jump goes, as a first record or [`NONE`].
@@ -64,6 +53,11 @@ pub(super) struct Record {
 const _: () = assert!(size_of::<Record>() == 16);
 
 impl Record {
+    /// A record of one instruction, not linked.
+    pub(super) fn new(op: Micro, pc: u32, len: u8) -> Record {
+        Record { op, pc_form: pc | u32::from(len == 2), link: Cell::new(NONE) }
+    }
+
     #[inline(always)]
     pub(super) fn pc(&self) -> u64 {
         u64::from(self.pc_form & !1)
@@ -125,10 +119,38 @@ fn slot(pc: u64) -> usize {
     (pc % PAGE_BYTES / 2) as usize
 }
 
-pub(super) struct Cache {
-    pub(super) records: Vec<Record>,
+/// Records side by side. A fixed size, and a power of two, so that the
+/// dispatch loop can mask its index instead of comparing it: a branch more per
+/// instruction, though never taken, takes so much of the branch predictor's
+/// history that loops ran half as fast (measured, Zen 4).
+pub(super) struct Chunk {
+    pub(super) records: [Record; CHUNK_RECORDS],
     /// Events counted at each first record, for tiering.
-    pub(super) heat: Vec<Cell<u32>>,
+    pub(super) heat: [Cell<u32>; CHUNK_RECORDS],
+}
+
+/// Records of a chunk: 20 KiB with their heat.
+pub(super) const CHUNK_RECORDS: usize = 1024;
+
+/// A record's chunk and its place there.
+#[inline(always)]
+pub(super) const fn split(id: u32) -> (usize, usize) {
+    (id as usize / CHUNK_RECORDS, id as usize % CHUNK_RECORDS)
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        Chunk {
+            records: std::array::from_fn(|_| Record::new(Micro::Goto, 0, 4)),
+            heat: std::array::from_fn(|_| Cell::new(0)),
+        }
+    }
+}
+
+pub(super) struct Cache {
+    pub(super) chunks: Vec<Box<Chunk>>,
+    /// Records used of the last chunk; as good as full when there is none.
+    used: usize,
     pub(super) asides: Vec<Decoded>,
     blocks: Vec<Cached>,
     index: Index,
@@ -143,8 +165,8 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(records_max: usize) -> Cache {
         Cache {
-            records: Vec::new(),
-            heat: Vec::new(),
+            chunks: Vec::new(),
+            used: CHUNK_RECORDS,
             asides: Vec::new(),
             blocks: Vec::new(),
             index: Index::new(),
@@ -166,7 +188,30 @@ impl Cache {
 
     /// Links record `from` to the block whose first record is `to`.
     pub(super) fn link(&self, from: u32, to: u32) {
-        self.records[from as usize].link.set(to);
+        self.record(from).link.set(to);
+    }
+
+    #[inline(always)]
+    fn record(&self, id: u32) -> &Record {
+        let (chunk, i) = split(id);
+        &self.chunks[chunk].records[i]
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, id: u32) -> Option<&Record> {
+        let (chunk, i) = split(id);
+        self.chunks.get(chunk).map(|chunk| &chunk.records[i])
+    }
+
+    #[inline(always)]
+    pub(super) fn heat(&self, id: u32) -> &Cell<u32> {
+        let (chunk, i) = split(id);
+        &self.chunks[chunk].heat[i]
+    }
+
+    /// The record that comes next.
+    fn end(&self) -> u32 {
+        (self.chunks.len() * CHUNK_RECORDS - CHUNK_RECORDS + self.used) as u32
     }
 
     /// Decodes the block at `pc`, which is not in the index. `from` is the
@@ -196,32 +241,39 @@ impl Cache {
         end: End,
         mut from: Option<u32>,
     ) -> u32 {
-        if self.records.len() + insts.len() + 1 > self.records_max {
-            self.clear();
-            from = None;
-        }
-        let falls_in = from.is_some_and(|from| {
-            from as usize + 1 == self.records.len()
-                && self.records[from as usize].op == Op::Goto
+        let needs = insts.len() + 1;
+        let mut falls_in = from.is_some_and(|from| {
+            !self.chunks.is_empty()
+                && from + 1 == self.end()
+                && self.record(from).op == Micro::Goto
                 && self.tail_insts + insts.len() <= STRAIGHT_MAX // C2
         });
+        if self.used + needs > CHUNK_RECORDS + usize::from(falls_in) {
+            falls_in = false;
+            if (self.chunks.len() + 1) * CHUNK_RECORDS > self.records_max {
+                self.clear();
+                from = None;
+            }
+            self.chunks.push(Box::new(Chunk::new()));
+            self.used = 0;
+        }
         if falls_in {
-            self.records.pop(); // C1
+            self.used -= 1; // C1: over the `Goto`
             self.tail_insts += insts.len();
         } else {
             self.tail_insts = insts.len();
         }
 
-        let first = self.records.len() as u32;
+        let first = self.end();
         let mut at = pc as u32; // fetched, so it lies in the 4 GiB
         for &decoded in insts {
-            self.push(decoded, at);
+            let record = self.record_of(decoded, at);
+            self.push(record);
             at += u32::from(decoded.len);
         }
         if end != End::Leaves {
-            self.records.push(Record { op: Op::Goto, pc_form: at, link: Cell::new(NONE) });
+            self.push(Record::new(Micro::Goto, at, 4));
         }
-        self.heat.resize(self.records.len(), Cell::new(0));
 
         let mut bytes = vec![0; (at - pc as u32) as usize].into_boxed_slice();
         // What can be fetched can be read.
@@ -237,21 +289,25 @@ impl Cache {
         first
     }
 
-    fn push(&mut self, decoded: Decoded, pc: u32) {
-        let mut link = NONE;
+    fn push(&mut self, record: Record) {
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.records[self.used] = record;
+            self.used += 1;
+        }
+    }
+
+    fn record_of(&mut self, decoded: Decoded, pc: u32) -> Record {
         let op = match zero_result(decoded.inst) {
-            Zero::No => Op::Inst(decoded.inst),
-            Zero::Pure => {
-                Op::Inst(Inst::Addi(I { rd: XReg::Zero, rs1: XReg::Zero, imm: 0 }))
-            }
-            Zero::Effects => {
-                link = self.asides.len() as u32;
-                self.asides.push(decoded);
-                Op::Aside
-            }
+            Zero::No => Micro::from(decoded.inst),
+            Zero::Pure => Micro::Addi(I { rd: XReg::Zero, rs1: XReg::Zero, imm: 0 }),
+            Zero::Effects => Micro::Aside,
         };
-        let pc_form = pc | u32::from(decoded.len == 2);
-        self.records.push(Record { op, pc_form, link: Cell::new(link) });
+        let record = Record::new(op, pc, decoded.len);
+        if op == Micro::Aside {
+            record.link.set(self.asides.len() as u32);
+            self.asides.push(decoded);
+        }
+        record
     }
 
     /// Drops the blocks that memory no longer holds as they were decoded, or
@@ -273,12 +329,13 @@ impl Cache {
         }
         for block in &dropped {
             self.index.set(block.pc, NONE); // C3
-            let first = &mut self.records[block.first as usize];
-            *first = Record { op: Op::Goto, pc_form: block.pc, link: Cell::new(NONE) };
-            self.heat[block.first as usize].set(0);
+            let (chunk, i) = split(block.first);
+            let chunk = &mut self.chunks[chunk];
+            chunk.records[i] = Record::new(Micro::Goto, block.pc, 4);
+            chunk.heat[i].set(0);
         }
-        for record in &self.records {
-            if record.op != Op::Aside {
+        for record in self.chunks.iter().flat_map(|chunk| &chunk.records) {
+            if record.op != Micro::Aside {
                 record.link.set(NONE);
             }
         }

@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::addr::PAGE_BYTES;
 use vm_core::hart::HartState;
+use vm_core::isa::format::{J, Jalr};
 use vm_core::isa::{Decoded, Inst};
 use vm_core::mem::GuestMemory;
 use vm_core::{Cause, GuestAddr, Trap, XReg};
 
-use super::cache::{Cache, NONE, Op, RECORDS_MAX, STRAIGHT_MAX};
-use super::exec::{Flow, Machine};
+use super::cache::{CHUNK_RECORDS, Cache, Chunk, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
+use super::exec::{Flow, Machine, Micro};
 use super::tier::{Control, Stop, Tier};
 use super::block::{self, BLOCK_INSTS_MAX};
 use crate::exit::Exit;
@@ -38,7 +39,7 @@ pub(crate) struct InterpCore {
     /// Instructions decoded by single steps, by pc.
     steps: Box<[Step; STEP_ENTRIES]>,
     /// The memory that `cache` was decoded from, and its code epoch.
-    source: Option<(usize, u64)>,
+    source: Option<(u64, u64)>,
     stats: InterpStats,
 }
 
@@ -70,9 +71,9 @@ impl InterpCore {
         InterpCore::with_records_max(RECORDS_MAX)
     }
 
-    /// With room for that many records; more than two blocks' worth.
+    /// With room for that many records; a chunk's at least.
     pub(crate) fn with_records_max(records_max: usize) -> InterpCore {
-        assert!(records_max > 2 * STRAIGHT_MAX, "a block and its end must fit");
+        assert!(records_max >= CHUNK_RECORDS, "a chunk must fit");
         let nothing = Step { pc: u64::MAX, decoded: NOP };
         InterpCore {
             cache: Cache::new(records_max),
@@ -154,6 +155,7 @@ impl InterpCore {
     /// Drops blocks whose bytes or permissions changed.
     pub(crate) fn revalidate(&mut self, memory: &GuestMemory) {
         self.steps.fill(Step { pc: u64::MAX, decoded: NOP });
+        self.stats.revalidations += 1;
         self.stats.blocks_invalidated += self.cache.revalidate(memory);
     }
 
@@ -170,7 +172,7 @@ impl InterpCore {
     /// Makes sure that what is decoded is what `memory` holds.
     #[inline]
     fn attach(&mut self, memory: &GuestMemory) {
-        let source = Some((memory.host_base().addr(), memory.code_epoch()));
+        let source = Some((memory.identity(), memory.code_epoch()));
         if self.source != source {
             self.revalidate(memory);
             self.source = source;
@@ -199,7 +201,7 @@ impl InterpCore {
     /// handed over.
     #[inline(always)]
     fn is_hot<T: Tier>(&self, at: u32, pc: u64, tier: &mut T) -> bool {
-        let heat = &self.cache.heat[at as usize];
+        let heat = self.cache.heat(at);
         heat.set(heat.get().saturating_add(1));
         heat.get() >= tier.threshold() && self.ask(at, pc, tier)
     }
@@ -209,7 +211,7 @@ impl InterpCore {
         let hands_over = tier.hot(pc, self);
         if !hands_over {
             let again = tier.threshold().saturating_sub(ASK_AGAIN_EVENTS);
-            self.cache.heat[at as usize].set(again);
+            self.cache.heat(at).set(again);
         }
         hands_over
     }
@@ -227,97 +229,90 @@ impl InterpCore {
         control: &mut Control<'_>,
         tier: &mut T,
     ) -> Leave {
-        let records = self.cache.records.as_slice();
+        let chunks = self.cache.chunks.as_slice();
         let preempt = control.preempt;
         let mut left = control.budget;
         // What `instret` reads when nothing more has been run than before.
         let retired_before = self.stats.insts.wrapping_add(left);
 
-        // Records not yet reached, and how many they were where this straight
-        // run began: the difference is what it has executed.
-        let mut rest = records[at as usize..].iter();
-        let mut begun = rest.len();
+        // The next record, and the one where this straight run began: their
+        // distance is what it has executed. `i` never leaves the chunk (C1);
+        // the mask says so to the compiler.
+        let mut here = at;
+        let mut chunk: &Chunk = &chunks[split(here).0];
+        let mut i = split(here).1 as u16;
+        let mut begun = i;
 
         /// Leaves at once; `$n` instructions of this straight run retired.
         macro_rules! leave {
             ($pc:expr, $n:expr, $leave:expr) => {{
                 state.pc = $pc;
-                control.budget = left - $n as u64;
+                control.budget = left - u64::from($n);
                 return $leave;
             }};
         }
         /// The straight run is over after `$n` instructions; the next one
         /// begins at `$target`, whose first record `$link` says.
         macro_rules! go {
-            ($record:ident, $target:expr, $n:expr, $event:expr, $link:expr) => {{
-                left -= $n as u64;
+            ($target:expr, $n:expr, $event:expr, $link:expr) => {{
+                left -= u64::from($n);
                 if left < STRAIGHT_MAX as u64 || is_raised(preempt) {
-                    leave!($target, 0, Leave::Poll);
+                    leave!($target, 0u16, Leave::Poll);
                 }
                 let link: u32 = $link;
-                let Some(next) = records.get(link as usize..) else {
-                    let from = (records.len() - rest.len() - 1) as u32;
-                    leave!($target, 0, Leave::Miss { from: Some(from), event: $event });
+                let Some(next) = chunks.get(split(link).0) else {
+                    let from = here + u32::from(i - 1 - begun);
+                    leave!($target, 0u16, Leave::Miss { from: Some(from), event: $event });
                 };
                 if T::ENABLED && $event && self.is_hot(link, $target, tier) {
-                    leave!($target, 0, Leave::Stop(Stop::Handover));
+                    leave!($target, 0u16, Leave::Stop(Stop::Handover));
                 }
-                rest = next.iter();
-                begun = next.len();
+                here = link;
+                chunk = next;
+                i = split(link).1 as u16;
+                begun = i;
             }};
         }
 
         loop {
-            let Some(record) = rest.next() else { unreachable!("C1") };
-            let pc = record.pc();
-            let inst = match record.op {
-                Op::Inst(inst) => inst,
-                Op::Goto => {
-                    go!(record, pc, begun - rest.len() - 1, false, record.link.get());
-                    continue;
-                }
-                Op::Aside => {
-                    let retired = retired_before - left + (begun - rest.len()) as u64 - 1;
-                    let decoded = self.cache.asides[record.link.get() as usize];
-                    match one(state, memory, decoded, pc, retired) {
-                        Ok(_) => continue,
-                        Err(exit) => {
-                            leave!(pc, begun - rest.len() - 1, Leave::Stop(Stop::Exit(exit)))
-                        }
-                    }
-                }
-            };
+            let record = &chunk.records[usize::from(i) % CHUNK_RECORDS];
+            i = i.wrapping_add(1);
             let mut machine = Machine {
                 state: &mut *state,
                 memory,
-                pc,
-                next: record.next(),
-                retired: || retired_before - left + (begun - rest.len()) as u64 - 1,
+                record,
+                retired: || retired_before - left + u64::from(i - begun) - 1,
                 target: 0,
                 exit: Exit::BudgetSpent,
             };
-            let flow = inst.visit(&mut machine);
+            let flow = machine.execute();
             let (target, exit) = (machine.target, machine.exit);
             match flow {
                 Flow::Next => {}
                 Flow::Branch => {
-                    go!(record, target, begun - rest.len(), target <= pc, record.link.get());
+                    let event = target <= record.pc();
+                    go!(target, i - begun, event, record.link.get());
+                }
+                Flow::Goto => {
+                    go!(record.pc(), i - begun - 1, false, record.link.get());
                 }
                 Flow::Jump => {
-                    if T::ENABLED && is_call(inst) {
-                        control.depth += 1;
-                    }
-                    let event = target <= pc || is_call(inst);
-                    go!(record, target, begun - rest.len(), event, record.link.get());
+                    let is_call = T::ENABLED
+                        && matches!(&record.op, Micro::Jal(a) if control.calls(a));
+                    let event = is_call || target <= record.pc();
+                    go!(target, i - begun, event, record.link.get());
                 }
                 Flow::Indirect => {
-                    if T::ENABLED && !control.passes(inst) {
-                        leave!(target, begun - rest.len(), Leave::Stop(Stop::Returned));
+                    if T::ENABLED
+                        && let Micro::Jalr(a) = &record.op
+                        && !control.passes(a)
+                    {
+                        leave!(target, i - begun, Leave::Stop(Stop::Returned));
                     }
-                    go!(record, target, begun - rest.len(), true, {
+                    go!(target, i - begun, true, {
                         // Most indirect jumps go where they went last.
                         let last = record.link.get();
-                        match records.get(last as usize) {
+                        match self.cache.get(last) {
                             Some(first) if first.pc() == target => last,
                             _ => {
                                 let at = self.cache.find(target);
@@ -327,13 +322,22 @@ impl InterpCore {
                         }
                     });
                 }
-                Flow::Refetch => leave!(record.next(), begun - rest.len(), Leave::Refetch),
+                Flow::Aside => {
+                    let retired = retired_before - left + u64::from(i - begun) - 1;
+                    let decoded = self.cache.asides[record.link.get() as usize];
+                    let pc = record.pc();
+                    if let Err(exit) = one(state, memory, decoded, pc, retired) {
+                        leave!(pc, i - begun - 1, Leave::Stop(Stop::Exit(exit)));
+                    }
+                }
+                Flow::Refetch => leave!(record.next(), i - begun, Leave::Refetch),
                 Flow::Leave => {
-                    leave!(pc, begun - rest.len() - 1, Leave::Stop(Stop::Exit(exit)))
+                    let stop = Leave::Stop(Stop::Exit(exit));
+                    leave!(record.pc(), i - begun - 1, stop)
                 }
                 Flow::Illegal => {
-                    let exit = illegal(inst);
-                    leave!(pc, begun - rest.len() - 1, Leave::Stop(Stop::Exit(exit)))
+                    let stop = Leave::Stop(Stop::Exit(illegal(record.op)));
+                    leave!(record.pc(), i - begun - 1, stop)
                 }
             }
         }
@@ -357,13 +361,18 @@ impl InterpCore {
             let safepoint = match flow {
                 Flow::Branch => true,
                 Flow::Jump => {
-                    if tiering && is_call(inst) {
-                        control.depth += 1;
+                    if let Inst::Jal(a) = inst
+                        && tiering
+                    {
+                        control.calls(&a);
                     }
                     true
                 }
                 Flow::Indirect => {
-                    if tiering && !control.passes(inst) {
+                    if let Inst::Jalr(a) = inst
+                        && tiering
+                        && !control.passes(&a)
+                    {
                         return Stop::Returned;
                     }
                     true
@@ -426,24 +435,24 @@ fn one(
     pc: u64,
     retired: u64,
 ) -> Result<Flow, Exit> {
-    let next = pc.wrapping_add(u64::from(decoded.len));
+    let record = Record::new(Micro::from(decoded.inst), pc as u32, decoded.len);
     let mut machine = Machine {
         state: &mut *state,
         memory,
-        pc,
-        next,
+        record: &record,
         retired: || retired,
         target: 0,
         exit: Exit::BudgetSpent,
     };
-    let flow = decoded.inst.visit(&mut machine);
+    let flow = machine.execute();
     let (target, exit) = (machine.target, machine.exit);
     state.x[0] = 0;
     state.pc = match flow {
-        Flow::Next | Flow::Refetch => next,
+        Flow::Next | Flow::Refetch => record.next(),
         Flow::Branch | Flow::Jump | Flow::Indirect => target,
         Flow::Leave => return Err(exit),
-        Flow::Illegal => return Err(illegal(decoded.inst)),
+        Flow::Illegal => return Err(illegal(record.op)),
+        Flow::Goto | Flow::Aside => unreachable!("no instruction becomes one"),
     };
     Ok(flow)
 }
@@ -451,8 +460,9 @@ fn one(
 /// Only instructions that have no compressed form can become illegal after
 /// they were decoded, so that encoding gives the very bits.
 #[cold]
-fn illegal(inst: Inst) -> Exit {
-    Exit::Trap(Trap { cause: Cause::IllegalInstruction, tval: u64::from(inst.encode()) })
+fn illegal(op: Micro) -> Exit {
+    let bits = op.inst().map_or(0, Inst::encode);
+    Exit::Trap(Trap { cause: Cause::IllegalInstruction, tval: u64::from(bits) })
 }
 
 #[inline(always)]
@@ -460,22 +470,19 @@ fn is_raised(preempt: &AtomicU32) -> bool {
     preempt.load(Ordering::Relaxed) != 0
 }
 
-/// Whether an instruction leaves its return address in `ra`.
-#[inline(always)]
-fn is_call(inst: Inst) -> bool {
-    match inst {
-        Inst::Jal(a) => a.rd == XReg::Ra,
-        Inst::Jalr(a) => a.rd == XReg::Ra,
-        _ => false,
-    }
-}
-
 impl Control<'_> {
-    /// Keeps `depth` over an indirect jump; `false`: it is the return that
-    /// ends a nested run.
+    /// Keeps `depth` over a `jal`; whether it is a call.
     #[inline(always)]
-    fn passes(&mut self, inst: Inst) -> bool {
-        let Inst::Jalr(a) = inst else { return true };
+    fn calls(&mut self, a: &J) -> bool {
+        let is_call = a.rd == XReg::Ra;
+        self.depth += u32::from(is_call);
+        is_call
+    }
+
+    /// Keeps `depth` over a `jalr`; `false`: it is the return that ends a
+    /// nested run.
+    #[inline(always)]
+    fn passes(&mut self, a: &Jalr) -> bool {
         if a.rd == XReg::Ra {
             self.depth += 1;
         } else if a.rd == XReg::Zero && a.rs1 == XReg::Ra && { a.imm } == 0 {

@@ -10,10 +10,11 @@ use vm_core::isa::format::{
     Amo, B, Csr, Csri, FCmp, FLoad, FR, FR1, FR4, FRn, FStore, FToX, FToXn, Fence, I, J, Jalr,
     Load, Lr, Nullary, R, R1, S, Sh32, Sh64, U, XToF, XToFn,
 };
-use vm_core::isa::Visitor;
+use vm_core::isa::Inst;
 use vm_core::mem::{GuestMemory, Scalar};
 use vm_core::{Trap, XReg};
 
+use super::cache::Record;
 use super::system::CsrOp;
 use super::{atomic, float as fp, int, mem, muldiv, system};
 use crate::exit::Exit;
@@ -33,6 +34,10 @@ pub(super) enum Flow {
     Refetch,
     /// Out, as `Machine::exit` says; nothing has changed.
     Leave,
+    /// To the record's own pc: not an instruction.
+    Goto,
+    /// To an instruction kept aside.
+    Aside,
     /// Out, because the encoding is illegal now; nothing has changed.
     Illegal,
 }
@@ -41,10 +46,8 @@ pub(super) enum Flow {
 pub(super) struct Machine<'a, Retired> {
     pub(super) state: &'a mut HartState,
     pub(super) memory: &'a GuestMemory,
-    /// Address of the instruction.
-    pub(super) pc: u64,
-    /// Address of the next one.
-    pub(super) next: u64,
+    /// The instruction and its address.
+    pub(super) record: &'a Record,
     /// Instructions retired before this one; asked by the counters only.
     pub(super) retired: Retired,
     /// Where `Flow::Branch`, `Jump` and `Indirect` go.
@@ -68,39 +71,39 @@ impl<Retired: Fn() -> u64> Machine<'_, Retired> {
     }
 
     #[inline(always)]
-    fn r(&mut self, a: R, op: impl FnOnce(u64, u64) -> u64) -> Flow {
+    fn r(&mut self, a: &R, op: impl FnOnce(u64, u64) -> u64) -> Flow {
         self.set(a.rd, op(self.x(a.rs1), self.x(a.rs2)))
     }
 
     #[inline(always)]
-    fn rw(&mut self, a: R, op: impl FnOnce(u32, u32) -> u32) -> Flow {
+    fn rw(&mut self, a: &R, op: impl FnOnce(u32, u32) -> u32) -> Flow {
         self.r(a, |x, y| int::word(x, y, op))
     }
 
     #[inline(always)]
-    fn r1(&mut self, a: R1, op: impl FnOnce(u64) -> u64) -> Flow {
+    fn r1(&mut self, a: &R1, op: impl FnOnce(u64) -> u64) -> Flow {
         self.set(a.rd, op(self.x(a.rs1)))
     }
 
     #[inline(always)]
-    fn i(&mut self, a: I, op: impl FnOnce(u64, u64) -> u64) -> Flow {
+    fn i(&mut self, a: &I, op: impl FnOnce(u64, u64) -> u64) -> Flow {
         self.set(a.rd, op(self.x(a.rs1), immediate(a.imm)))
     }
 
     #[inline(always)]
-    fn sh64(&mut self, a: Sh64, op: impl FnOnce(u64, u64) -> u64) -> Flow {
+    fn sh64(&mut self, a: &Sh64, op: impl FnOnce(u64, u64) -> u64) -> Flow {
         self.set(a.rd, op(self.x(a.rs1), u64::from(a.shamt)))
     }
 
     #[inline(always)]
-    fn sh32(&mut self, a: Sh32, op: impl FnOnce(u32, u32) -> u32) -> Flow {
+    fn sh32(&mut self, a: &Sh32, op: impl FnOnce(u32, u32) -> u32) -> Flow {
         self.set(a.rd, int::word(self.x(a.rs1), u64::from(a.shamt), op))
     }
 
     #[inline(always)]
-    fn branch(&mut self, a: B, condition: impl FnOnce(u64, u64) -> bool) -> Flow {
+    fn branch(&mut self, a: &B, condition: impl FnOnce(u64, u64) -> bool) -> Flow {
         if condition(self.x(a.rs1), self.x(a.rs2)) {
-            self.target = self.pc.wrapping_add(immediate(a.imm));
+            self.target = self.record.pc().wrapping_add(immediate(a.imm));
             Flow::Branch
         } else {
             Flow::Next
@@ -110,12 +113,12 @@ impl<Retired: Fn() -> u64> Machine<'_, Retired> {
     #[inline(always)]
     fn link(&mut self, rd: XReg, target: u64) {
         self.target = target;
-        self.state.x[rd.index()] = self.next;
+        self.state.x[rd.index()] = self.record.next();
         self.state.x[0] = 0; // jumps without a link are too many to be told apart
     }
 
     #[inline(always)]
-    fn load<T: Scalar>(&mut self, a: Load, extend: impl FnOnce(T) -> u64) -> Flow {
+    fn load<T: Scalar>(&mut self, a: &Load, extend: impl FnOnce(T) -> u64) -> Flow {
         match mem::load(self.memory, mem::address(self.x(a.rs1), a.imm), extend) {
             Ok(value) => self.set(a.rd, value),
             Err(trap) => self.trap(trap),
@@ -123,14 +126,14 @@ impl<Retired: Fn() -> u64> Machine<'_, Retired> {
     }
 
     #[inline(always)]
-    fn store<T: Scalar>(&mut self, a: S) -> Flow {
+    fn store<T: Scalar>(&mut self, a: &S) -> Flow {
         let addr = mem::address(self.x(a.rs1), a.imm);
         let stored = mem::store::<T>(self.memory, addr, self.x(a.rs2));
         self.done(stored)
     }
 
     #[inline(always)]
-    fn fload<T: Scalar>(&mut self, a: FLoad, fill: impl FnOnce(T) -> u64) -> Flow {
+    fn fload<T: Scalar>(&mut self, a: &FLoad, fill: impl FnOnce(T) -> u64) -> Flow {
         match mem::load(self.memory, mem::address(self.x(a.rs1), a.imm), fill) {
             Ok(bits) => self.fset(a.rd, bits),
             Err(trap) => self.trap(trap),
@@ -138,7 +141,7 @@ impl<Retired: Fn() -> u64> Machine<'_, Retired> {
     }
 
     #[inline(always)]
-    fn fstore<T: Scalar>(&mut self, a: FStore) -> Flow {
+    fn fstore<T: Scalar>(&mut self, a: &FStore) -> Flow {
         let addr = mem::address(self.x(a.rs1), a.imm);
         let stored = mem::store::<T>(self.memory, addr, self.state.f[a.rs2.index()]);
         self.done(stored)
@@ -151,20 +154,20 @@ impl<Retired: Fn() -> u64> Machine<'_, Retired> {
     }
 
     #[inline(always)]
-    fn amo<T: atomic::Width>(&mut self, a: Amo, update: impl Fn(T, T) -> T) -> Flow {
+    fn amo<T: atomic::Width>(&mut self, a: &Amo, update: impl Fn(T, T) -> T) -> Flow {
         let done = atomic::amo(self.state, self.memory, a, update);
         self.done(done)
     }
 
     #[inline(always)]
-    fn csr(&mut self, op: CsrOp, a: Csr) -> Flow {
+    fn csr(&mut self, op: CsrOp, a: &Csr) -> Flow {
         let writes = matches!(op, CsrOp::Write) || a.rs1 != XReg::Zero;
         let operand = writes.then_some(self.x(a.rs1));
         legal(system::access(self.state, op, a.rd, a.csr, operand, (self.retired)()))
     }
 
     #[inline(always)]
-    fn csri(&mut self, op: CsrOp, a: Csri) -> Flow {
+    fn csri(&mut self, op: CsrOp, a: &Csri) -> Flow {
         let writes = matches!(op, CsrOp::Write) || a.uimm != 0;
         let operand = writes.then_some(u64::from(a.uimm));
         legal(system::access(self.state, op, a.rd, a.csr, operand, (self.retired)()))
@@ -203,233 +206,272 @@ const fn immediate(imm: i32) -> u64 {
     (imm as i64).cast_unsigned()
 }
 
-/// `method(Format) => meaning;` with `m` the machine and `a` the operands.
+/// From one list: [`Micro`], how an instruction becomes one and back, and what
+/// each does. `Variant(Format) => meaning;` with `m` the machine and `a` the
+/// operands.
 macro_rules! meanings {
-    ($m:ident $a:ident: $($method:ident($Format:ident) => $meaning:expr;)*) => {$(
-        #[inline(always)]
-        fn $method(&mut $m, $a: $Format) -> Flow {
-            $meaning
+    ($m:ident $a:ident: $($Variant:ident($Format:ident) => $meaning:expr;)*) => {
+        /// An instruction as the dispatch loop wants it, or something that
+        /// only it knows.
+        // Not `Inst` inside an enum of ours: telling its tags from ours takes
+        // four host instructions per guest instruction.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Micro {
+            $($Variant($Format),)*
+            /// Control goes on at the record's pc; counts as no instruction.
+            Goto,
+            /// An instruction whose result goes to `x0` but which must be
+            /// executed all the same: `link` is its place among the asides.
+            Aside,
         }
-    )*};
+
+        impl From<Inst> for Micro {
+            fn from(inst: Inst) -> Micro {
+                match inst {
+                    $(Inst::$Variant(a) => Micro::$Variant(a),)*
+                }
+            }
+        }
+
+        impl Micro {
+            /// The instruction it came from.
+            pub(super) fn inst(self) -> Option<Inst> {
+                match self {
+                    $(Micro::$Variant(a) => Some(Inst::$Variant(a)),)*
+                    Micro::Goto | Micro::Aside => None,
+                }
+            }
+        }
+
+        impl<Retired: Fn() -> u64> Machine<'_, Retired> {
+            // By reference, so that each meaning reads the fields it needs;
+            // a copy would be one load and many shifts.
+            #[inline(always)]
+            pub(super) fn execute(&mut self) -> Flow {
+                let $m = self;
+                match &$m.record.op {
+                    $(Micro::$Variant($a) => $meaning,)*
+                    Micro::Goto => Flow::Goto,
+                    Micro::Aside => Flow::Aside,
+                }
+            }
+        }
+    };
 }
 
 #[rustfmt::skip] // a table
-impl<Retired: Fn() -> u64> Visitor for Machine<'_, Retired> {
-    type Output = Flow;
-
-    meanings! { self a:
-        // RV64I
-        lui(U) => self.set(a.rd, immediate(a.imm));
-        auipc(U) => self.set(a.rd, self.pc.wrapping_add(immediate(a.imm)));
-        jal(J) => { self.link(a.rd, self.pc.wrapping_add(immediate(a.imm))); Flow::Jump };
-        jalr(Jalr) => { self.link(a.rd, self.x(a.rs1).wrapping_add(immediate(a.imm)) & !1); Flow::Indirect };
-        beq(B) => self.branch(a, |x, y| x == y);
-        bne(B) => self.branch(a, |x, y| x != y);
-        blt(B) => self.branch(a, |x, y| x.cast_signed() < y.cast_signed());
-        bge(B) => self.branch(a, |x, y| x.cast_signed() >= y.cast_signed());
-        bltu(B) => self.branch(a, |x, y| x < y);
-        bgeu(B) => self.branch(a, |x, y| x >= y);
-        lb(Load) => self.load(a, mem::sext8);
-        lh(Load) => self.load(a, mem::sext16);
-        lw(Load) => self.load(a, mem::sext32);
-        ld(Load) => self.load::<u64>(a, u64::from);
-        lbu(Load) => self.load::<u8>(a, u64::from);
-        lhu(Load) => self.load::<u16>(a, u64::from);
-        lwu(Load) => self.load::<u32>(a, u64::from);
-        sb(S) => self.store::<u8>(a);
-        sh(S) => self.store::<u16>(a);
-        sw(S) => self.store::<u32>(a);
-        sd(S) => self.store::<u64>(a);
-        addi(I) => self.i(a, u64::wrapping_add);
-        slti(I) => self.i(a, int::slt);
-        sltiu(I) => self.i(a, int::sltu);
-        xori(I) => self.i(a, |x, y| x ^ y);
-        ori(I) => self.i(a, |x, y| x | y);
-        andi(I) => self.i(a, |x, y| x & y);
-        slli(Sh64) => self.sh64(a, int::sll);
-        srli(Sh64) => self.sh64(a, int::srl);
-        srai(Sh64) => self.sh64(a, int::sra);
-        add(R) => self.r(a, u64::wrapping_add);
-        sub(R) => self.r(a, u64::wrapping_sub);
-        sll(R) => self.r(a, int::sll);
-        slt(R) => self.r(a, int::slt);
-        sltu(R) => self.r(a, int::sltu);
-        xor(R) => self.r(a, |x, y| x ^ y);
-        srl(R) => self.r(a, int::srl);
-        sra(R) => self.r(a, int::sra);
-        or(R) => self.r(a, |x, y| x | y);
-        and(R) => self.r(a, |x, y| x & y);
-        addiw(I) => self.i(a, |x, y| int::word(x, y, u32::wrapping_add));
-        slliw(Sh32) => self.sh32(a, u32::wrapping_shl);
-        srliw(Sh32) => self.sh32(a, u32::wrapping_shr);
-        sraiw(Sh32) => self.sh32(a, int::sraw);
-        addw(R) => self.rw(a, u32::wrapping_add);
-        subw(R) => self.rw(a, u32::wrapping_sub);
-        sllw(R) => self.rw(a, u32::wrapping_shl);
-        srlw(R) => self.rw(a, u32::wrapping_shr);
-        sraw(R) => self.rw(a, int::sraw);
-        fence(Fence) => { system::order(a); Flow::Next };
-        ecall(Nullary) => { let Nullary {} = a; self.leave(Exit::Ecall) };
-        ebreak(Nullary) => { let Nullary {} = a; self.leave(Exit::Breakpoint) };
-        // Zifencei
-        fence_i(Fence) => { let _ = a; Flow::Refetch };
-        // Zicsr
-        csrrw(Csr) => self.csr(CsrOp::Write, a);
-        csrrs(Csr) => self.csr(CsrOp::Set, a);
-        csrrc(Csr) => self.csr(CsrOp::Clear, a);
-        csrrwi(Csri) => self.csri(CsrOp::Write, a);
-        csrrsi(Csri) => self.csri(CsrOp::Set, a);
-        csrrci(Csri) => self.csri(CsrOp::Clear, a);
-        // M
-        mul(R) => self.r(a, u64::wrapping_mul);
-        mulh(R) => self.r(a, muldiv::mulh);
-        mulhsu(R) => self.r(a, muldiv::mulhsu);
-        mulhu(R) => self.r(a, muldiv::mulhu);
-        div(R) => self.r(a, muldiv::div);
-        divu(R) => self.r(a, muldiv::divu);
-        rem(R) => self.r(a, muldiv::rem);
-        remu(R) => self.r(a, muldiv::remu);
-        mulw(R) => self.rw(a, u32::wrapping_mul);
-        divw(R) => self.rw(a, muldiv::divw);
-        divuw(R) => self.rw(a, muldiv::divuw);
-        remw(R) => self.rw(a, muldiv::remw);
-        remuw(R) => self.rw(a, muldiv::remuw);
-        // A
-        lr_w(Lr) => { let done = atomic::lr::<u32>(self.state, self.memory, a); self.done(done) };
-        sc_w(Amo) => { let done = atomic::sc::<u32>(self.state, self.memory, a); self.done(done) };
-        amoswap_w(Amo) => self.amo(a, |_, y: u32| y);
-        amoadd_w(Amo) => self.amo(a, u32::wrapping_add);
-        amoxor_w(Amo) => self.amo(a, |x: u32, y| x ^ y);
-        amoand_w(Amo) => self.amo(a, |x: u32, y| x & y);
-        amoor_w(Amo) => self.amo(a, |x: u32, y| x | y);
-        amomin_w(Amo) => self.amo(a, <u32 as atomic::Width>::signed_min);
-        amomax_w(Amo) => self.amo(a, <u32 as atomic::Width>::signed_max);
-        amominu_w(Amo) => self.amo(a, <u32 as Ord>::min);
-        amomaxu_w(Amo) => self.amo(a, <u32 as Ord>::max);
-        lr_d(Lr) => { let done = atomic::lr::<u64>(self.state, self.memory, a); self.done(done) };
-        sc_d(Amo) => { let done = atomic::sc::<u64>(self.state, self.memory, a); self.done(done) };
-        amoswap_d(Amo) => self.amo(a, |_, y: u64| y);
-        amoadd_d(Amo) => self.amo(a, u64::wrapping_add);
-        amoxor_d(Amo) => self.amo(a, |x: u64, y| x ^ y);
-        amoand_d(Amo) => self.amo(a, |x: u64, y| x & y);
-        amoor_d(Amo) => self.amo(a, |x: u64, y| x | y);
-        amomin_d(Amo) => self.amo(a, <u64 as atomic::Width>::signed_min);
-        amomax_d(Amo) => self.amo(a, <u64 as atomic::Width>::signed_max);
-        amominu_d(Amo) => self.amo(a, <u64 as Ord>::min);
-        amomaxu_d(Amo) => self.amo(a, <u64 as Ord>::max);
-        // F
-        flw(FLoad) => self.fload(a, float::box_f32);
-        fsw(FStore) => self.fstore::<u32>(a);
-        fmadd_s(FR4) => legal(fp::fused::<F32, false, false>(self.state, a));
-        fmsub_s(FR4) => legal(fp::fused::<F32, false, true>(self.state, a));
-        fnmsub_s(FR4) => legal(fp::fused::<F32, true, false>(self.state, a));
-        fnmadd_s(FR4) => legal(fp::fused::<F32, true, true>(self.state, a));
-        fadd_s(FR) => legal(fp::binary::<F32>(self.state, a, fast::add::<F32>));
-        fsub_s(FR) => legal(fp::binary::<F32>(self.state, a, fast::sub::<F32>));
-        fmul_s(FR) => legal(fp::binary::<F32>(self.state, a, fast::mul::<F32>));
-        fdiv_s(FR) => legal(fp::binary::<F32>(self.state, a, fast::div::<F32>));
-        fsqrt_s(FR1) => legal(fp::sqrt::<F32>(self.state, a));
-        fsgnj_s(FRn) => { fp::sign::<F32>(self.state, a, float::sgnj::<F32>); Flow::Next };
-        fsgnjn_s(FRn) => { fp::sign::<F32>(self.state, a, float::sgnjn::<F32>); Flow::Next };
-        fsgnjx_s(FRn) => { fp::sign::<F32>(self.state, a, float::sgnjx::<F32>); Flow::Next };
-        fmin_s(FRn) => { fp::select::<F32>(self.state, a, float::min::<F32>); Flow::Next };
-        fmax_s(FRn) => { fp::select::<F32>(self.state, a, float::max::<F32>); Flow::Next };
-        fle_s(FCmp) => { fp::compare::<F32>(self.state, a, float::le::<F32>); Flow::Next };
-        flt_s(FCmp) => { fp::compare::<F32>(self.state, a, float::lt::<F32>); Flow::Next };
-        feq_s(FCmp) => { fp::compare::<F32>(self.state, a, float::eq::<F32>); Flow::Next };
-        fcvt_w_s(FToX) => legal(fp::to_int::<F32, i32>(self.state, a));
-        fcvt_s_w(XToF) => legal(fp::from_int::<F32, i32>(self.state, a));
-        fcvt_wu_s(FToX) => legal(fp::to_int::<F32, u32>(self.state, a));
-        fcvt_s_wu(XToF) => legal(fp::from_int::<F32, u32>(self.state, a));
-        fcvt_l_s(FToX) => legal(fp::to_int::<F32, i64>(self.state, a));
-        fcvt_s_l(XToF) => legal(fp::from_int::<F32, i64>(self.state, a));
-        fcvt_lu_s(FToX) => legal(fp::to_int::<F32, u64>(self.state, a));
-        fcvt_s_lu(XToF) => legal(fp::from_int::<F32, u64>(self.state, a));
-        fmv_x_w(FToXn) => self.set(a.rd, int::sext32(self.state.f[a.rs1.index()]));
-        fclass_s(FToXn) => self.set(a.rd, fp::classify::<F32>(self.state.f[a.rs1.index()]));
-        fmv_w_x(XToFn) => self.fset(a.rd, float::box_f32(self.x(a.rs1) as u32));
-        // D
-        fld(FLoad) => self.fload::<u64>(a, u64::from);
-        fsd(FStore) => self.fstore::<u64>(a);
-        fmadd_d(FR4) => legal(fp::fused::<F64, false, false>(self.state, a));
-        fmsub_d(FR4) => legal(fp::fused::<F64, false, true>(self.state, a));
-        fnmsub_d(FR4) => legal(fp::fused::<F64, true, false>(self.state, a));
-        fnmadd_d(FR4) => legal(fp::fused::<F64, true, true>(self.state, a));
-        fadd_d(FR) => legal(fp::binary::<F64>(self.state, a, fast::add::<F64>));
-        fsub_d(FR) => legal(fp::binary::<F64>(self.state, a, fast::sub::<F64>));
-        fmul_d(FR) => legal(fp::binary::<F64>(self.state, a, fast::mul::<F64>));
-        fdiv_d(FR) => legal(fp::binary::<F64>(self.state, a, fast::div::<F64>));
-        fsqrt_d(FR1) => legal(fp::sqrt::<F64>(self.state, a));
-        fsgnj_d(FRn) => { fp::sign::<F64>(self.state, a, float::sgnj::<F64>); Flow::Next };
-        fsgnjn_d(FRn) => { fp::sign::<F64>(self.state, a, float::sgnjn::<F64>); Flow::Next };
-        fsgnjx_d(FRn) => { fp::sign::<F64>(self.state, a, float::sgnjx::<F64>); Flow::Next };
-        fmin_d(FRn) => { fp::select::<F64>(self.state, a, float::min::<F64>); Flow::Next };
-        fmax_d(FRn) => { fp::select::<F64>(self.state, a, float::max::<F64>); Flow::Next };
-        fle_d(FCmp) => { fp::compare::<F64>(self.state, a, float::le::<F64>); Flow::Next };
-        flt_d(FCmp) => { fp::compare::<F64>(self.state, a, float::lt::<F64>); Flow::Next };
-        feq_d(FCmp) => { fp::compare::<F64>(self.state, a, float::eq::<F64>); Flow::Next };
-        fcvt_w_d(FToX) => legal(fp::to_int::<F64, i32>(self.state, a));
-        fcvt_d_w(XToF) => legal(fp::from_int::<F64, i32>(self.state, a));
-        fcvt_wu_d(FToX) => legal(fp::to_int::<F64, u32>(self.state, a));
-        fcvt_d_wu(XToF) => legal(fp::from_int::<F64, u32>(self.state, a));
-        fcvt_l_d(FToX) => legal(fp::to_int::<F64, i64>(self.state, a));
-        fcvt_d_l(XToF) => legal(fp::from_int::<F64, i64>(self.state, a));
-        fcvt_lu_d(FToX) => legal(fp::to_int::<F64, u64>(self.state, a));
-        fcvt_d_lu(XToF) => legal(fp::from_int::<F64, u64>(self.state, a));
-        fcvt_s_d(FR1) => legal(fp::narrow(self.state, a));
-        fcvt_d_s(FR1) => legal(fp::widen(self.state, a));
-        fmv_x_d(FToXn) => self.set(a.rd, self.state.f[a.rs1.index()]);
-        fclass_d(FToXn) => self.set(a.rd, fp::classify::<F64>(self.state.f[a.rs1.index()]));
-        fmv_d_x(XToFn) => self.fset(a.rd, self.x(a.rs1));
-        // Zba
-        add_uw(R) => self.r(a, |x, y| int::zext32(x).wrapping_add(y));
-        sh1add(R) => self.r(a, int::shadd::<1>);
-        sh2add(R) => self.r(a, int::shadd::<2>);
-        sh3add(R) => self.r(a, int::shadd::<3>);
-        sh1add_uw(R) => self.r(a, |x, y| int::shadd::<1>(int::zext32(x), y));
-        sh2add_uw(R) => self.r(a, |x, y| int::shadd::<2>(int::zext32(x), y));
-        sh3add_uw(R) => self.r(a, |x, y| int::shadd::<3>(int::zext32(x), y));
-        slli_uw(Sh64) => self.sh64(a, |x, y| int::sll(int::zext32(x), y));
-        // Zbb
-        andn(R) => self.r(a, |x, y| x & !y);
-        orn(R) => self.r(a, |x, y| x | !y);
-        xnor(R) => self.r(a, |x, y| !(x ^ y));
-        clz(R1) => self.r1(a, |x| u64::from(x.leading_zeros()));
-        ctz(R1) => self.r1(a, |x| u64::from(x.trailing_zeros()));
-        cpop(R1) => self.r1(a, |x| u64::from(x.count_ones()));
-        clzw(R1) => self.r1(a, |x| u64::from((x as u32).leading_zeros()));
-        ctzw(R1) => self.r1(a, |x| u64::from((x as u32).trailing_zeros()));
-        cpopw(R1) => self.r1(a, |x| u64::from((x as u32).count_ones()));
-        max(R) => self.r(a, int::max);
-        maxu(R) => self.r(a, <u64 as Ord>::max);
-        min(R) => self.r(a, int::min);
-        minu(R) => self.r(a, <u64 as Ord>::min);
-        sext_b(R1) => self.r1(a, |x| mem::sext8(x as u8));
-        sext_h(R1) => self.r1(a, |x| mem::sext16(x as u16));
-        zext_h(R1) => self.r1(a, |x| u64::from(x as u16));
-        rol(R) => self.r(a, int::rol);
-        ror(R) => self.r(a, int::ror);
-        rori(Sh64) => self.sh64(a, int::ror);
-        rolw(R) => self.rw(a, |x, y| x.rotate_left(y & 31));
-        rorw(R) => self.rw(a, |x, y| x.rotate_right(y & 31));
-        roriw(Sh32) => self.sh32(a, |x, y| x.rotate_right(y & 31));
-        orc_b(R1) => self.r1(a, int::orc_b);
-        rev8(R1) => self.r1(a, u64::swap_bytes);
-        // Zbc
-        clmul(R) => self.r(a, muldiv::clmul);
-        clmulh(R) => self.r(a, muldiv::clmulh);
-        clmulr(R) => self.r(a, muldiv::clmulr);
-        // Zbs
-        bclr(R) => self.r(a, |x, y| x & !int::bit(y));
-        bclri(Sh64) => self.sh64(a, |x, y| x & !int::bit(y));
-        bext(R) => self.r(a, int::bext);
-        bexti(Sh64) => self.sh64(a, int::bext);
-        binv(R) => self.r(a, |x, y| x ^ int::bit(y));
-        binvi(Sh64) => self.sh64(a, |x, y| x ^ int::bit(y));
-        bset(R) => self.r(a, |x, y| x | int::bit(y));
-        bseti(Sh64) => self.sh64(a, |x, y| x | int::bit(y));
-        // Zicond
-        czero_eqz(R) => self.r(a, int::czero_eqz);
-        czero_nez(R) => self.r(a, int::czero_nez);
-    }
+meanings! { m a:
+    // RV64I
+    Lui(U) => m.set(a.rd, immediate(a.imm));
+    Auipc(U) => m.set(a.rd, m.record.pc().wrapping_add(immediate(a.imm)));
+    Jal(J) => { m.link(a.rd, m.record.pc().wrapping_add(immediate(a.imm))); Flow::Jump };
+    Jalr(Jalr) => { m.link(a.rd, m.x(a.rs1).wrapping_add(immediate(a.imm)) & !1); Flow::Indirect };
+    Beq(B) => m.branch(a, |x, y| x == y);
+    Bne(B) => m.branch(a, |x, y| x != y);
+    Blt(B) => m.branch(a, |x, y| x.cast_signed() < y.cast_signed());
+    Bge(B) => m.branch(a, |x, y| x.cast_signed() >= y.cast_signed());
+    Bltu(B) => m.branch(a, |x, y| x < y);
+    Bgeu(B) => m.branch(a, |x, y| x >= y);
+    Lb(Load) => m.load(a, mem::sext8);
+    Lh(Load) => m.load(a, mem::sext16);
+    Lw(Load) => m.load(a, mem::sext32);
+    Ld(Load) => m.load::<u64>(a, u64::from);
+    Lbu(Load) => m.load::<u8>(a, u64::from);
+    Lhu(Load) => m.load::<u16>(a, u64::from);
+    Lwu(Load) => m.load::<u32>(a, u64::from);
+    Sb(S) => m.store::<u8>(a);
+    Sh(S) => m.store::<u16>(a);
+    Sw(S) => m.store::<u32>(a);
+    Sd(S) => m.store::<u64>(a);
+    Addi(I) => m.i(a, u64::wrapping_add);
+    Slti(I) => m.i(a, int::slt);
+    Sltiu(I) => m.i(a, int::sltu);
+    Xori(I) => m.i(a, |x, y| x ^ y);
+    Ori(I) => m.i(a, |x, y| x | y);
+    Andi(I) => m.i(a, |x, y| x & y);
+    Slli(Sh64) => m.sh64(a, int::sll);
+    Srli(Sh64) => m.sh64(a, int::srl);
+    Srai(Sh64) => m.sh64(a, int::sra);
+    Add(R) => m.r(a, u64::wrapping_add);
+    Sub(R) => m.r(a, u64::wrapping_sub);
+    Sll(R) => m.r(a, int::sll);
+    Slt(R) => m.r(a, int::slt);
+    Sltu(R) => m.r(a, int::sltu);
+    Xor(R) => m.r(a, |x, y| x ^ y);
+    Srl(R) => m.r(a, int::srl);
+    Sra(R) => m.r(a, int::sra);
+    Or(R) => m.r(a, |x, y| x | y);
+    And(R) => m.r(a, |x, y| x & y);
+    Addiw(I) => m.i(a, |x, y| int::word(x, y, u32::wrapping_add));
+    Slliw(Sh32) => m.sh32(a, u32::wrapping_shl);
+    Srliw(Sh32) => m.sh32(a, u32::wrapping_shr);
+    Sraiw(Sh32) => m.sh32(a, int::sraw);
+    Addw(R) => m.rw(a, u32::wrapping_add);
+    Subw(R) => m.rw(a, u32::wrapping_sub);
+    Sllw(R) => m.rw(a, u32::wrapping_shl);
+    Srlw(R) => m.rw(a, u32::wrapping_shr);
+    Sraw(R) => m.rw(a, int::sraw);
+    Fence(Fence) => { system::order(a); Flow::Next };
+    Ecall(Nullary) => { let Nullary {} = *a; m.leave(Exit::Ecall) };
+    Ebreak(Nullary) => { let Nullary {} = *a; m.leave(Exit::Breakpoint) };
+    // Zifencei
+    FenceI(Fence) => { let _ = a; Flow::Refetch };
+    // Zicsr
+    Csrrw(Csr) => m.csr(CsrOp::Write, a);
+    Csrrs(Csr) => m.csr(CsrOp::Set, a);
+    Csrrc(Csr) => m.csr(CsrOp::Clear, a);
+    Csrrwi(Csri) => m.csri(CsrOp::Write, a);
+    Csrrsi(Csri) => m.csri(CsrOp::Set, a);
+    Csrrci(Csri) => m.csri(CsrOp::Clear, a);
+    // M
+    Mul(R) => m.r(a, u64::wrapping_mul);
+    Mulh(R) => m.r(a, muldiv::mulh);
+    Mulhsu(R) => m.r(a, muldiv::mulhsu);
+    Mulhu(R) => m.r(a, muldiv::mulhu);
+    Div(R) => m.r(a, muldiv::div);
+    Divu(R) => m.r(a, muldiv::divu);
+    Rem(R) => m.r(a, muldiv::rem);
+    Remu(R) => m.r(a, muldiv::remu);
+    Mulw(R) => m.rw(a, u32::wrapping_mul);
+    Divw(R) => m.rw(a, muldiv::divw);
+    Divuw(R) => m.rw(a, muldiv::divuw);
+    Remw(R) => m.rw(a, muldiv::remw);
+    Remuw(R) => m.rw(a, muldiv::remuw);
+    // A
+    LrW(Lr) => { let done = atomic::lr::<u32>(m.state, m.memory, a); m.done(done) };
+    ScW(Amo) => { let done = atomic::sc::<u32>(m.state, m.memory, a); m.done(done) };
+    AmoswapW(Amo) => m.amo(a, |_, y: u32| y);
+    AmoaddW(Amo) => m.amo(a, u32::wrapping_add);
+    AmoxorW(Amo) => m.amo(a, |x: u32, y| x ^ y);
+    AmoandW(Amo) => m.amo(a, |x: u32, y| x & y);
+    AmoorW(Amo) => m.amo(a, |x: u32, y| x | y);
+    AmominW(Amo) => m.amo(a, <u32 as atomic::Width>::signed_min);
+    AmomaxW(Amo) => m.amo(a, <u32 as atomic::Width>::signed_max);
+    AmominuW(Amo) => m.amo(a, <u32 as Ord>::min);
+    AmomaxuW(Amo) => m.amo(a, <u32 as Ord>::max);
+    LrD(Lr) => { let done = atomic::lr::<u64>(m.state, m.memory, a); m.done(done) };
+    ScD(Amo) => { let done = atomic::sc::<u64>(m.state, m.memory, a); m.done(done) };
+    AmoswapD(Amo) => m.amo(a, |_, y: u64| y);
+    AmoaddD(Amo) => m.amo(a, u64::wrapping_add);
+    AmoxorD(Amo) => m.amo(a, |x: u64, y| x ^ y);
+    AmoandD(Amo) => m.amo(a, |x: u64, y| x & y);
+    AmoorD(Amo) => m.amo(a, |x: u64, y| x | y);
+    AmominD(Amo) => m.amo(a, <u64 as atomic::Width>::signed_min);
+    AmomaxD(Amo) => m.amo(a, <u64 as atomic::Width>::signed_max);
+    AmominuD(Amo) => m.amo(a, <u64 as Ord>::min);
+    AmomaxuD(Amo) => m.amo(a, <u64 as Ord>::max);
+    // F
+    Flw(FLoad) => m.fload(a, float::box_f32);
+    Fsw(FStore) => m.fstore::<u32>(a);
+    FmaddS(FR4) => legal(fp::fused::<F32, false, false>(m.state, a));
+    FmsubS(FR4) => legal(fp::fused::<F32, false, true>(m.state, a));
+    FnmsubS(FR4) => legal(fp::fused::<F32, true, false>(m.state, a));
+    FnmaddS(FR4) => legal(fp::fused::<F32, true, true>(m.state, a));
+    FaddS(FR) => legal(fp::binary::<F32>(m.state, a, fast::add::<F32>));
+    FsubS(FR) => legal(fp::binary::<F32>(m.state, a, fast::sub::<F32>));
+    FmulS(FR) => legal(fp::binary::<F32>(m.state, a, fast::mul::<F32>));
+    FdivS(FR) => legal(fp::binary::<F32>(m.state, a, fast::div::<F32>));
+    FsqrtS(FR1) => legal(fp::sqrt::<F32>(m.state, a));
+    FsgnjS(FRn) => { fp::sign::<F32>(m.state, a, float::sgnj::<F32>); Flow::Next };
+    FsgnjnS(FRn) => { fp::sign::<F32>(m.state, a, float::sgnjn::<F32>); Flow::Next };
+    FsgnjxS(FRn) => { fp::sign::<F32>(m.state, a, float::sgnjx::<F32>); Flow::Next };
+    FminS(FRn) => { fp::select::<F32>(m.state, a, float::min::<F32>); Flow::Next };
+    FmaxS(FRn) => { fp::select::<F32>(m.state, a, float::max::<F32>); Flow::Next };
+    FleS(FCmp) => { fp::compare::<F32>(m.state, a, float::le::<F32>); Flow::Next };
+    FltS(FCmp) => { fp::compare::<F32>(m.state, a, float::lt::<F32>); Flow::Next };
+    FeqS(FCmp) => { fp::compare::<F32>(m.state, a, float::eq::<F32>); Flow::Next };
+    FcvtWS(FToX) => legal(fp::to_int::<F32, i32>(m.state, a));
+    FcvtSW(XToF) => legal(fp::from_int::<F32, i32>(m.state, a));
+    FcvtWuS(FToX) => legal(fp::to_int::<F32, u32>(m.state, a));
+    FcvtSWu(XToF) => legal(fp::from_int::<F32, u32>(m.state, a));
+    FcvtLS(FToX) => legal(fp::to_int::<F32, i64>(m.state, a));
+    FcvtSL(XToF) => legal(fp::from_int::<F32, i64>(m.state, a));
+    FcvtLuS(FToX) => legal(fp::to_int::<F32, u64>(m.state, a));
+    FcvtSLu(XToF) => legal(fp::from_int::<F32, u64>(m.state, a));
+    FmvXW(FToXn) => m.set(a.rd, int::sext32(m.state.f[a.rs1.index()]));
+    FclassS(FToXn) => m.set(a.rd, fp::classify::<F32>(m.state.f[a.rs1.index()]));
+    FmvWX(XToFn) => m.fset(a.rd, float::box_f32(m.x(a.rs1) as u32));
+    // D
+    Fld(FLoad) => m.fload::<u64>(a, u64::from);
+    Fsd(FStore) => m.fstore::<u64>(a);
+    FmaddD(FR4) => legal(fp::fused::<F64, false, false>(m.state, a));
+    FmsubD(FR4) => legal(fp::fused::<F64, false, true>(m.state, a));
+    FnmsubD(FR4) => legal(fp::fused::<F64, true, false>(m.state, a));
+    FnmaddD(FR4) => legal(fp::fused::<F64, true, true>(m.state, a));
+    FaddD(FR) => legal(fp::binary::<F64>(m.state, a, fast::add::<F64>));
+    FsubD(FR) => legal(fp::binary::<F64>(m.state, a, fast::sub::<F64>));
+    FmulD(FR) => legal(fp::binary::<F64>(m.state, a, fast::mul::<F64>));
+    FdivD(FR) => legal(fp::binary::<F64>(m.state, a, fast::div::<F64>));
+    FsqrtD(FR1) => legal(fp::sqrt::<F64>(m.state, a));
+    FsgnjD(FRn) => { fp::sign::<F64>(m.state, a, float::sgnj::<F64>); Flow::Next };
+    FsgnjnD(FRn) => { fp::sign::<F64>(m.state, a, float::sgnjn::<F64>); Flow::Next };
+    FsgnjxD(FRn) => { fp::sign::<F64>(m.state, a, float::sgnjx::<F64>); Flow::Next };
+    FminD(FRn) => { fp::select::<F64>(m.state, a, float::min::<F64>); Flow::Next };
+    FmaxD(FRn) => { fp::select::<F64>(m.state, a, float::max::<F64>); Flow::Next };
+    FleD(FCmp) => { fp::compare::<F64>(m.state, a, float::le::<F64>); Flow::Next };
+    FltD(FCmp) => { fp::compare::<F64>(m.state, a, float::lt::<F64>); Flow::Next };
+    FeqD(FCmp) => { fp::compare::<F64>(m.state, a, float::eq::<F64>); Flow::Next };
+    FcvtWD(FToX) => legal(fp::to_int::<F64, i32>(m.state, a));
+    FcvtDW(XToF) => legal(fp::from_int::<F64, i32>(m.state, a));
+    FcvtWuD(FToX) => legal(fp::to_int::<F64, u32>(m.state, a));
+    FcvtDWu(XToF) => legal(fp::from_int::<F64, u32>(m.state, a));
+    FcvtLD(FToX) => legal(fp::to_int::<F64, i64>(m.state, a));
+    FcvtDL(XToF) => legal(fp::from_int::<F64, i64>(m.state, a));
+    FcvtLuD(FToX) => legal(fp::to_int::<F64, u64>(m.state, a));
+    FcvtDLu(XToF) => legal(fp::from_int::<F64, u64>(m.state, a));
+    FcvtSD(FR1) => legal(fp::narrow(m.state, a));
+    FcvtDS(FR1) => legal(fp::widen(m.state, a));
+    FmvXD(FToXn) => m.set(a.rd, m.state.f[a.rs1.index()]);
+    FclassD(FToXn) => m.set(a.rd, fp::classify::<F64>(m.state.f[a.rs1.index()]));
+    FmvDX(XToFn) => m.fset(a.rd, m.x(a.rs1));
+    // Zba
+    AddUw(R) => m.r(a, |x, y| int::zext32(x).wrapping_add(y));
+    Sh1add(R) => m.r(a, int::shadd::<1>);
+    Sh2add(R) => m.r(a, int::shadd::<2>);
+    Sh3add(R) => m.r(a, int::shadd::<3>);
+    Sh1addUw(R) => m.r(a, |x, y| int::shadd::<1>(int::zext32(x), y));
+    Sh2addUw(R) => m.r(a, |x, y| int::shadd::<2>(int::zext32(x), y));
+    Sh3addUw(R) => m.r(a, |x, y| int::shadd::<3>(int::zext32(x), y));
+    SlliUw(Sh64) => m.sh64(a, |x, y| int::sll(int::zext32(x), y));
+    // Zbb
+    Andn(R) => m.r(a, |x, y| x & !y);
+    Orn(R) => m.r(a, |x, y| x | !y);
+    Xnor(R) => m.r(a, |x, y| !(x ^ y));
+    Clz(R1) => m.r1(a, |x| u64::from(x.leading_zeros()));
+    Ctz(R1) => m.r1(a, |x| u64::from(x.trailing_zeros()));
+    Cpop(R1) => m.r1(a, |x| u64::from(x.count_ones()));
+    Clzw(R1) => m.r1(a, |x| u64::from((x as u32).leading_zeros()));
+    Ctzw(R1) => m.r1(a, |x| u64::from((x as u32).trailing_zeros()));
+    Cpopw(R1) => m.r1(a, |x| u64::from((x as u32).count_ones()));
+    Max(R) => m.r(a, int::max);
+    Maxu(R) => m.r(a, <u64 as Ord>::max);
+    Min(R) => m.r(a, int::min);
+    Minu(R) => m.r(a, <u64 as Ord>::min);
+    SextB(R1) => m.r1(a, |x| mem::sext8(x as u8));
+    SextH(R1) => m.r1(a, |x| mem::sext16(x as u16));
+    ZextH(R1) => m.r1(a, |x| u64::from(x as u16));
+    Rol(R) => m.r(a, int::rol);
+    Ror(R) => m.r(a, int::ror);
+    Rori(Sh64) => m.sh64(a, int::ror);
+    Rolw(R) => m.rw(a, |x, y| x.rotate_left(y & 31));
+    Rorw(R) => m.rw(a, |x, y| x.rotate_right(y & 31));
+    Roriw(Sh32) => m.sh32(a, |x, y| x.rotate_right(y & 31));
+    OrcB(R1) => m.r1(a, int::orc_b);
+    Rev8(R1) => m.r1(a, u64::swap_bytes);
+    // Zbc
+    Clmul(R) => m.r(a, muldiv::clmul);
+    Clmulh(R) => m.r(a, muldiv::clmulh);
+    Clmulr(R) => m.r(a, muldiv::clmulr);
+    // Zbs
+    Bclr(R) => m.r(a, |x, y| x & !int::bit(y));
+    Bclri(Sh64) => m.sh64(a, |x, y| x & !int::bit(y));
+    Bext(R) => m.r(a, int::bext);
+    Bexti(Sh64) => m.sh64(a, int::bext);
+    Binv(R) => m.r(a, |x, y| x ^ int::bit(y));
+    Binvi(Sh64) => m.sh64(a, |x, y| x ^ int::bit(y));
+    Bset(R) => m.r(a, |x, y| x | int::bit(y));
+    Bseti(Sh64) => m.sh64(a, |x, y| x | int::bit(y));
+    // Zicond
+    CzeroEqz(R) => m.r(a, int::czero_eqz);
+    CzeroNez(R) => m.r(a, int::czero_nez);
 }

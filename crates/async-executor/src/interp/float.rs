@@ -71,7 +71,7 @@ fn raise(state: &mut HartState, flags: Flags) {
 #[inline(never)]
 pub(super) fn binary<F: Width>(
     state: &mut HartState,
-    a: FR,
+    a: &FR,
     op: impl Fn(F::Bits, F::Bits, Rounding, Flags) -> (F::Bits, Flags),
 ) -> Option<()> {
     let rm = rounding(state, a.rm)?;
@@ -84,7 +84,7 @@ pub(super) fn binary<F: Width>(
 
 /// Square root.
 #[inline(never)]
-pub(super) fn sqrt<F: Width>(state: &mut HartState, a: FR1) -> Option<()> {
+pub(super) fn sqrt<F: Width>(state: &mut HartState, a: &FR1) -> Option<()> {
     let rm = rounding(state, a.rm)?;
     let (result, flags) = fast::sqrt::<F>(F::read(state.f[a.rs1.index()]), rm, sticky(state));
     state.f[a.rd.index()] = F::boxed(result);
@@ -97,7 +97,7 @@ pub(super) fn sqrt<F: Width>(state: &mut HartState, a: FR1) -> Option<()> {
 #[inline(never)]
 pub(super) fn fused<F: Width, const NEGATE_PRODUCT: bool, const NEGATE_ADDEND: bool>(
     state: &mut HartState,
-    a: FR4,
+    a: &FR4,
 ) -> Option<()> {
     let rm = rounding(state, a.rm)?;
     let mut x = F::read(state.f[a.rs1.index()]);
@@ -119,7 +119,7 @@ pub(super) fn fused<F: Width, const NEGATE_PRODUCT: bool, const NEGATE_ADDEND: b
 #[inline(never)]
 pub(super) fn select<F: Width>(
     state: &mut HartState,
-    a: FRn,
+    a: &FRn,
     op: impl Fn(F::Bits, F::Bits) -> (F::Bits, Flags),
 ) {
     let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
@@ -132,7 +132,7 @@ pub(super) fn select<F: Width>(
 #[inline(always)]
 pub(super) fn sign<F: Width>(
     state: &mut HartState,
-    a: FRn,
+    a: &FRn,
     op: impl Fn(F::Bits, F::Bits) -> F::Bits,
 ) {
     let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
@@ -143,7 +143,7 @@ pub(super) fn sign<F: Width>(
 #[inline(never)]
 pub(super) fn compare<F: Width>(
     state: &mut HartState,
-    a: FCmp,
+    a: &FCmp,
     op: impl Fn(F::Bits, F::Bits) -> (bool, Flags),
 ) {
     let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
@@ -177,7 +177,7 @@ wholes! { i32 via i32 u32 via i32 i64 via i64 u64 via i64 }
 
 /// `fcvt.*` from a float to an integer.
 #[inline(never)]
-pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: FToX) -> Option<()> {
+pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: &FToX) -> Option<()> {
     let rm = rounding(state, a.rm)?;
     let bits = F::read(state.f[a.rs1.index()]);
     let (integer, flags) = fast::to_int::<F, I>(bits, rm, sticky(state));
@@ -188,7 +188,7 @@ pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: FToX) -> Opti
 
 /// `fcvt.*` from an integer to a float.
 #[inline(never)]
-pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: XToF) -> Option<()> {
+pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: &XToF) -> Option<()> {
     let rm = rounding(state, a.rm)?;
     let integer = I::from_register(state.x[a.rs1.index()]);
     let (bits, flags) = fast::from_int::<F, I>(integer, rm, sticky(state));
@@ -199,7 +199,7 @@ pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: XToF) -> Op
 
 /// `fcvt.s.d`
 #[inline(never)]
-pub(super) fn narrow(state: &mut HartState, a: FR1) -> Option<()> {
+pub(super) fn narrow(state: &mut HartState, a: &FR1) -> Option<()> {
     let rm = rounding(state, a.rm)?;
     let (bits, flags) = fast::narrow(state.f[a.rs1.index()], rm, sticky(state));
     state.f[a.rd.index()] = float::box_f32(bits);
@@ -209,7 +209,7 @@ pub(super) fn narrow(state: &mut HartState, a: FR1) -> Option<()> {
 
 /// `fcvt.d.s`
 #[inline(never)]
-pub(super) fn widen(state: &mut HartState, a: FR1) -> Option<()> {
+pub(super) fn widen(state: &mut HartState, a: &FR1) -> Option<()> {
     rounding(state, a.rm)?;
     let (bits, flags) = fast::widen(float::unbox_f32(state.f[a.rs1.index()]));
     state.f[a.rd.index()] = bits;

@@ -5,9 +5,7 @@
 //! instruction does, the families beside it how; `cache` keeps what was
 //! decoded; `core` drives, also below the tiering engines (`tier`).
 
-// Until lib.rs lists it: blocks belong to all engines.
-#[path = "../block/mod.rs"]
-pub(crate) mod block;
+pub(crate) use crate::block;
 
 mod cache;
 mod core;

@@ -23,7 +23,7 @@ pub(super) enum CsrOp {
 /// `fence`. x86-64 keeps every order that RVWMO can ask for except that of a
 /// store before a later load (design/execution.md §5.6).
 #[inline(always)]
-pub(super) fn order(a: Fence) {
+pub(super) fn order(a: &Fence) {
     const WRITES: i32 = 0b0101; // memory and device output
     const READS: i32 = 0b1010; // memory and device input
     const TSO: i32 = 8; // fence.tso leaves stores before loads unordered

@@ -86,6 +86,8 @@ impl fmt::Debug for Prot {
     }
 }
 
+static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
+
 /// Bit of a page-table entry beside those of [`Prot`]: the page is mapped.
 const MAPPED: u8 = 8;
 
@@ -96,6 +98,7 @@ pub struct GuestMemory {
     /// Mapped bytes; the lock also serialises changes of the page table.
     mapped_bytes: Mutex<u64>,
     code_epoch: AtomicU64,
+    identity: u64,
 }
 
 impl fmt::Debug for GuestMemory {
@@ -124,6 +127,7 @@ impl GuestMemory {
             limit_bytes,
             mapped_bytes: Mutex::new(0),
             code_epoch: AtomicU64::new(0),
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -137,6 +141,13 @@ impl GuestMemory {
     #[must_use]
     pub fn limit_bytes(&self) -> u64 {
         self.limit_bytes
+    }
+
+    /// A number that no other address space of this process has had: what was
+    /// decoded from one memory is told from what was decoded from another.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Counts changes after which code decoded before may be gone or
@@ -265,6 +276,15 @@ impl GuestMemory {
     #[must_use]
     pub fn host_base(&self) -> *mut u8 {
         self.reservation.base()
+    }
+
+    /// Host addresses of the space and its guards: what generated code can
+    /// reach.
+    #[must_use]
+    pub fn host_range(&self) -> std::ops::Range<usize> {
+        let base = self.host_base().addr();
+        let guard = super::reserve::GUARD_BYTES;
+        base - guard..base + SPACE_BYTES as usize + guard
     }
 
     /// The guest address behind a host address, `None` where it lies neither

@@ -29,6 +29,7 @@ mod time;
 mod trace;
 pub(crate) mod uptr;
 
+pub(crate) use process::Limits;
 pub(crate) use time::Waiting;
 
 /// Length of `ecall`, which has no compressed form.

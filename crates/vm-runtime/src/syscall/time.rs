@@ -154,7 +154,7 @@ pub(super) fn clock_nanosleep(p: &mut Process, call: &Call<'_>) -> Reply {
     let clock = clock_id(clock)?;
     if !matches!(
         clock,
-        ClockId::Realtime | ClockId::Monotonic | ClockId::Boottime | ClockId::Tai
+        ClockId::Realtime | ClockId::Monotonic | ClockId::Boottime
     ) {
         return Err(Errno::INVAL);
     }

@@ -13,7 +13,6 @@ use vm_core::isa::format::{Amo, Lr};
 use super::Translator;
 
 pub(super) const WORD: Type = I32;
-pub(super) use AtomicRmwOp as Rmw;
 
 impl Translator<'_> {
     /// Host address of a naturally aligned access; a misaligned one leaves

@@ -389,7 +389,7 @@ impl Translator<'_> {
         let offset = match pc.and_then(|pc| i32::try_from(pc * 2).ok()) {
             Some(displacement) => self.b.ins().uload32(flags, slots, displacement),
             None => {
-                let doubled = self.b.ins().ishl_imm(target, 1);
+                let doubled = self.b.ins().ishl_imm_u(target, 1);
                 let slot = self.b.ins().iadd(slots, doubled);
                 self.b.ins().uload32(flags, slot, 0)
             }
@@ -401,7 +401,7 @@ impl Translator<'_> {
     /// Addresses beyond the guest's space have no slot: the interpreter
     /// faults there.
     fn refuse_high(&mut self, target: Value) {
-        let high = self.b.ins().ushr_imm(target, 32);
+        let high = self.b.ins().ushr_imm_u(target, 32);
         let (leave, go_on) = (self.cold_block(), self.b.create_block());
         self.b.ins().brif(high, leave, &[], go_on, &[]);
         self.switch_to(leave);

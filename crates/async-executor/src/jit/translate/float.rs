@@ -186,7 +186,7 @@ impl<'a> Translator<'a> {
         } else {
             self.load_hart(I64, layout::F + 8 * r.index() as i32)
         };
-        let high = self.b.ins().ushr_imm(bits, 32);
+        let high = self.b.ins().ushr_imm_u(bits, 32);
         let boxed = self.b.ins().icmp_imm_u(IntCC::Equal, high, 0xffff_ffff);
         let low = self.b.ins().ireduce(I32, bits);
         let canonical = self.b.ins().iconst(I32, 0x7fc0_0000);

@@ -130,7 +130,7 @@ impl<'a> Translator<'a> {
     pub(super) fn shift_add(&mut self, a: R, shift: i64, word: bool) {
         let x = self.x(a.rs1);
         let x = if word { self.zext_word(x) } else { x };
-        let x = if shift == 0 { x } else { self.b.ins().ishl_imm(x, shift) };
+        let x = if shift == 0 { x } else { self.b.ins().ishl_imm_u(x, shift) };
         let y = self.x(a.rs2);
         let value = self.b.ins().iadd(x, y);
         self.set_x(a.rd, value);
@@ -139,7 +139,7 @@ impl<'a> Translator<'a> {
     pub(super) fn slli_uw(&mut self, a: Sh64) {
         let x = self.x(a.rs1);
         let x = self.zext_word(x);
-        let value = self.b.ins().ishl_imm(x, i64::from(a.shamt));
+        let value = self.b.ins().ishl_imm_u(x, i64::from(a.shamt));
         self.set_x(a.rd, value);
     }
 
@@ -164,9 +164,9 @@ impl<'a> Translator<'a> {
         let sum = self.b.ins().iadd(masked, low);
         let any = self.b.ins().bor(sum, x);
         let bits = self.b.ins().band(any, high);
-        let ones = self.b.ins().ushr_imm(bits, 7);
+        let ones = self.b.ins().ushr_imm_u(bits, 7);
         // 0x01 per such byte: times 0xff.
-        let shifted = self.b.ins().ishl_imm(ones, 8);
+        let shifted = self.b.ins().ishl_imm_u(ones, 8);
         let value = self.b.ins().isub(shifted, ones);
         self.set_x(a.rd, value);
     }

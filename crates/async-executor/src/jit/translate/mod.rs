@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I64};
 use cranelift_codegen::ir::{
-    AbiParam, AliasRegion, AliasRegionData, Block, Function, InstBuilder, MemFlagsData, SigRef,
+    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block, Function, InstBuilder, MemFlagsData, SigRef,
     Signature, SourceLoc, Value,
 };
 use cranelift_codegen::isa::CallConv;
@@ -466,9 +466,9 @@ families! {
     xori(I) => |t, a| t.with_imm(a, |i, x, y| i.bxor(x, y));
     ori(I) => |t, a| t.with_imm(a, |i, x, y| i.bor(x, y));
     andi(I) => |t, a| t.with_imm(a, |i, x, y| i.band(x, y));
-    slli(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.ishl_imm(x, n));
-    srli(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.ushr_imm(x, n));
-    srai(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.sshr_imm(x, n));
+    slli(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.ishl_imm_u(x, n));
+    srli(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.ushr_imm_u(x, n));
+    srai(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.sshr_imm_u(x, n));
     add(R) => |t, a| t.binary(a, |i, x, y| i.iadd(x, y));
     sub(R) => |t, a| t.binary(a, |i, x, y| i.isub(x, y));
     sll(R) => |t, a| t.binary(a, |i, x, y| i.ishl(x, y));
@@ -480,9 +480,9 @@ families! {
     or(R) => |t, a| t.binary(a, |i, x, y| i.bor(x, y));
     and(R) => |t, a| t.binary(a, |i, x, y| i.band(x, y));
     addiw(I) => |t, a| t.addiw(a);
-    slliw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.ishl_imm(x, n));
-    srliw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.ushr_imm(x, n));
-    sraiw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.sshr_imm(x, n));
+    slliw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.ishl_imm_u(x, n));
+    srliw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.ushr_imm_u(x, n));
+    sraiw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.sshr_imm_u(x, n));
     addw(R) => |t, a| t.binary_word(a, |i, x, y| i.iadd(x, y));
     subw(R) => |t, a| t.binary_word(a, |i, x, y| i.isub(x, y));
     sllw(R) => |t, a| t.binary_word(a, |i, x, y| i.ishl(x, y));
@@ -517,26 +517,26 @@ families! {
     // A
     lr_w(Lr) => |t, a| t.load_reserved(a, atomic::WORD);
     sc_w(Amo) => |t, a| t.store_conditional(a, atomic::WORD);
-    amoswap_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Xchg);
-    amoadd_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Add);
-    amoxor_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Xor);
-    amoand_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::And);
-    amoor_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Or);
-    amomin_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Smin);
-    amomax_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Smax);
-    amominu_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Umin);
-    amomaxu_w(Amo) => |t, a| t.amo(a, atomic::WORD, atomic::Rmw::Umax);
+    amoswap_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Xchg);
+    amoadd_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Add);
+    amoxor_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Xor);
+    amoand_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::And);
+    amoor_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Or);
+    amomin_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Smin);
+    amomax_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Smax);
+    amominu_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Umin);
+    amomaxu_w(Amo) => |t, a| t.amo(a, atomic::WORD, AtomicRmwOp::Umax);
     lr_d(Lr) => |t, a| t.load_reserved(a, I64);
     sc_d(Amo) => |t, a| t.store_conditional(a, I64);
-    amoswap_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Xchg);
-    amoadd_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Add);
-    amoxor_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Xor);
-    amoand_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::And);
-    amoor_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Or);
-    amomin_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Smin);
-    amomax_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Smax);
-    amominu_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Umin);
-    amomaxu_d(Amo) => |t, a| t.amo(a, I64, atomic::Rmw::Umax);
+    amoswap_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Xchg);
+    amoadd_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Add);
+    amoxor_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Xor);
+    amoand_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::And);
+    amoor_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Or);
+    amomin_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Smin);
+    amomax_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Smax);
+    amominu_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Umin);
+    amomaxu_d(Amo) => |t, a| t.amo(a, I64, AtomicRmwOp::Umax);
 
     // F
     flw(FLoad) => |t, a| t.load_f(a, Form::Single);
@@ -633,10 +633,10 @@ families! {
     zext_h(R1) => |t, a| t.extend(a, int::HALF, false);
     rol(R) => |t, a| t.binary(a, |i, x, y| i.rotl(x, y));
     ror(R) => |t, a| t.binary(a, |i, x, y| i.rotr(x, y));
-    rori(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.rotr_imm(x, n));
+    rori(Sh64) => |t, a| t.shift_imm(a, |i, x, n| i.rotr_imm_u(x, n));
     rolw(R) => |t, a| t.binary_word(a, |i, x, y| i.rotl(x, y));
     rorw(R) => |t, a| t.binary_word(a, |i, x, y| i.rotr(x, y));
-    roriw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.rotr_imm(x, n));
+    roriw(Sh32) => |t, a| t.shift_imm_word(a, |i, x, n| i.rotr_imm_u(x, n));
     orc_b(R1) => |t, a| t.orc_b(a);
     rev8(R1) => |t, a| t.unary(a, |i, x| i.bswap(x));
 

@@ -23,7 +23,7 @@ impl Translator<'_> {
     pub(super) fn mulhsu(&mut self, a: R) {
         let (x, y) = (self.x(a.rs1), self.x(a.rs2));
         let high = self.b.ins().umulhi(x, y);
-        let sign = self.b.ins().sshr_imm(x, 63);
+        let sign = self.b.ins().sshr_imm_u(x, 63);
         let excess = self.b.ins().band(sign, y);
         let value = self.b.ins().isub(high, excess);
         self.set_x(a.rd, value);

@@ -1,0 +1,82 @@
+//! Knobs of the compiling engines, with default and cost.
+
+use crate::jit::region::Limits;
+
+/// When and how guest code is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JitConfig {
+    /// Events (taken back-edges, calls, indirect jumps, entries) at a block
+    /// after which its region is compiled. Lower compiles more and with less
+    /// of a profile; 0 compiles at the first arrival. Default: 30 when the
+    /// guest waits for the compiler, 400 when it compiles in the background.
+    pub threshold: u32,
+    /// Most guest instructions of a region, inlined ones included. Compile
+    /// time grows a little faster than this. Default 400.
+    pub region_insts_max: usize,
+    /// Most guest instructions of a callee that is inlined; 0 turns inlining
+    /// off. Default 80.
+    pub inline_insts_max: usize,
+    /// How deep a function is inlined in itself. Default 1.
+    pub inline_recursion_max: usize,
+    /// Registers are exact when a guest access faults, at the price of a store
+    /// per changed register before each access (about half of the speed).
+    /// Off by default: the trap has the exact pc and address, and registers
+    /// may show values from before.
+    pub exact_faults: bool,
+    /// Most bytes of host code. Code beyond it is interpreted. Default and
+    /// largest value: 128 MiB; memory is taken as code comes.
+    pub code_bytes_max: usize,
+}
+
+impl JitConfig {
+    /// Defaults for compiling while the guest waits.
+    #[must_use]
+    pub fn foreground() -> JitConfig {
+        JitConfig {
+            threshold: 30,
+            region_insts_max: 400,
+            inline_insts_max: 80,
+            inline_recursion_max: 1,
+            exact_faults: false,
+            code_bytes_max: 128 << 20,
+        }
+        .overridden()
+    }
+
+    /// Defaults for compiling in the background.
+    #[must_use]
+    pub fn background() -> JitConfig {
+        JitConfig { threshold: 400, ..JitConfig::foreground() }.overridden()
+    }
+
+    /// With what the environment says, for experiments and bisection:
+    /// `HARTLOOM_THRESHOLD`, `HARTLOOM_REGION_LIMIT`, `HARTLOOM_INLINE_MAX`,
+    /// `HARTLOOM_INLINE_RECURSION`.
+    fn overridden(mut self) -> JitConfig {
+        fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+            std::env::var(name).ok()?.parse().ok()
+        }
+        self.threshold = number("HARTLOOM_THRESHOLD").unwrap_or(self.threshold);
+        self.region_insts_max = number("HARTLOOM_REGION_LIMIT").unwrap_or(self.region_insts_max);
+        self.inline_insts_max = number("HARTLOOM_INLINE_MAX").unwrap_or(self.inline_insts_max);
+        self.inline_recursion_max =
+            number("HARTLOOM_INLINE_RECURSION").unwrap_or(self.inline_recursion_max);
+        self
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            insts: self.region_insts_max.max(1),
+            inline_insts: self.inline_insts_max,
+            inline_depth: 4,
+            inline_recursion: self.inline_recursion_max,
+        }
+    }
+}
+
+impl Default for JitConfig {
+    fn default() -> JitConfig {
+        JitConfig::foreground()
+    }
+}

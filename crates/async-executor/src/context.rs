@@ -1,0 +1,236 @@
+//! [`AsyncExecutionContext`]: the code cache and the counts that several
+//! executors share, and the thread that compiles in the background.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::Mutex;
+
+use crate::cache::CodeCache;
+use crate::config::JitConfig;
+use crate::error::EngineError;
+use crate::jit::compile::{Compiler, host_has_fma};
+use crate::jit::region::Region;
+use crate::jit::translate::Flavour;
+use crate::stats::JitStats;
+
+/// Requests that wait for the background compiler at most; further hot
+/// regions stay interpreted and ask again.
+const QUEUE_MAX: usize = 256;
+
+/// Code and counts shared by executors of the same guest, on any threads.
+///
+/// Cheap to clone; clones share. Looking up compiled code takes no lock.
+#[derive(Clone)]
+pub struct AsyncExecutionContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: JitConfig,
+    counts: Counts,
+    /// Caches by address space and kind of code. Executors keep theirs alive.
+    caches: Mutex<HashMap<(u64, Kind), Weak<CodeCache>>>,
+    queue: Mutex<Option<Sender<Job>>>,
+}
+
+/// Kinds of code that an address space can have side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Regions that chain.
+    Free,
+    /// The same, counting instructions.
+    Counting,
+    /// One block each, for [`Executor::execute`](crate::Executor::execute).
+    Single,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) regions: AtomicU64,
+    pub(crate) blocks: AtomicU64,
+    pub(crate) insts: AtomicU64,
+    pub(crate) stepped: AtomicU64,
+    pub(crate) code_bytes: AtomicU64,
+    pub(crate) compile_ns: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) discarded: AtomicU64,
+    pub(crate) invalidated: AtomicU64,
+    pub(crate) entries: AtomicU64,
+    pub(crate) steps: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Job {
+    cache: Weak<CodeCache>,
+    region: Region,
+    generation: u64,
+}
+
+impl AsyncExecutionContext {
+    /// A context without any code yet.
+    #[must_use]
+    pub fn new(config: JitConfig) -> AsyncExecutionContext {
+        let inner = Inner {
+            config,
+            counts: Counts::default(),
+            caches: Mutex::default(),
+            queue: Mutex::default(),
+        };
+        AsyncExecutionContext { inner: Arc::new(inner) }
+    }
+
+    /// How it compiles.
+    #[must_use]
+    pub fn config(&self) -> &JitConfig {
+        &self.inner.config
+    }
+
+    /// What its executors compiled and ran, all together.
+    #[must_use]
+    pub fn stats(&self) -> JitStats {
+        let c = &self.inner.counts;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        JitStats {
+            regions_compiled: get(&c.regions),
+            blocks_compiled: get(&c.blocks),
+            insts_compiled: get(&c.insts),
+            insts_not_translated: get(&c.stepped),
+            code_bytes: get(&c.code_bytes),
+            compile_ns: get(&c.compile_ns),
+            regions_failed: get(&c.failed),
+            regions_discarded: get(&c.discarded),
+            regions_invalidated: get(&c.invalidated),
+            code_entries: get(&c.entries),
+            insts_interpreted_from_code: get(&c.steps),
+        }
+    }
+
+    /// Forgets all compiled code, of all executors. Those that run compiled
+    /// code now leave it at the next transfer between regions.
+    pub fn flush(&self) {
+        for cache in self.inner.caches.lock().values().filter_map(Weak::upgrade) {
+            cache.unlink_all();
+        }
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.inner.counts
+    }
+
+    /// The cache of an address space.
+    pub(crate) fn cache(&self, space: u64, kind: Kind) -> Result<Arc<CodeCache>, EngineError> {
+        let mut caches = self.inner.caches.lock();
+        if let Some(cache) = caches.get(&(space, kind)).and_then(Weak::upgrade) {
+            return Ok(cache);
+        }
+        caches.retain(|_, cache| cache.strong_count() > 0);
+        let config = &self.inner.config;
+        let flavour = Flavour {
+            counting: kind == Kind::Counting,
+            single: kind == Kind::Single,
+            exact_faults: config.exact_faults,
+            fma: host_has_fma(),
+        };
+        let cache = Arc::new(CodeCache::new(flavour, config.code_bytes_max)?);
+        caches.insert((space, kind), Arc::downgrade(&cache));
+        Ok(cache)
+    }
+
+    /// Compiles a region on this thread and publishes it.
+    pub(crate) fn compile_now(
+        &self,
+        compiler: &mut Compiler,
+        cache: &CodeCache,
+        region: &Region,
+        generation: u64,
+    ) -> bool {
+        compile(&self.inner.counts, compiler, cache, region, generation)
+    }
+
+    /// Puts a region in the queue of the background compiler; `false` if the
+    /// queue is full.
+    pub(crate) fn compile_later(
+        &self,
+        cache: &Arc<CodeCache>,
+        region: Region,
+        generation: u64,
+    ) -> bool {
+        let mut queue = self.inner.queue.lock();
+        let sender = queue.get_or_insert_with(|| {
+            let (sender, receiver) = bounded(QUEUE_MAX);
+            let inner = Arc::downgrade(&self.inner);
+            let spawned = thread::Builder::new()
+                .name("hartloom-compile".to_owned())
+                .spawn(move || compile_in_background(&inner, &receiver));
+            // Without a thread the queue fills and the guest stays
+            // interpreted; the count of refused requests shows it.
+            drop(spawned);
+            sender
+        });
+        let job = Job { cache: Arc::downgrade(cache), region, generation };
+        match sender.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+impl fmt::Debug for AsyncExecutionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncExecutionContext").field("stats", &self.stats()).finish()
+    }
+}
+
+/// The background thread. It ends when the context is gone: the sender goes
+/// with it, and jobs hold their cache weakly.
+fn compile_in_background(inner: &Weak<Inner>, jobs: &Receiver<Job>) {
+    let mut compiler = Compiler::default();
+    for job in jobs {
+        let (Some(inner), Some(cache)) = (inner.upgrade(), job.cache.upgrade()) else {
+            continue;
+        };
+        compile(&inner.counts, &mut compiler, &cache, &job.region, job.generation);
+    }
+}
+
+fn compile(
+    counts: &Counts,
+    compiler: &mut Compiler,
+    cache: &CodeCache,
+    region: &Region,
+    generation: u64,
+) -> bool {
+    if cache.generation() != generation {
+        Counts::add(&counts.discarded, 1);
+        return false;
+    }
+    let compiled = match compiler.compile(region, cache.flavour) {
+        Ok(compiled) => compiled,
+        Err(_) => {
+            Counts::add(&counts.failed, 1);
+            cache.refuse(region.entry);
+            return false;
+        }
+    };
+    Counts::add(&counts.regions, 1);
+    Counts::add(&counts.blocks, compiled.blocks as u64);
+    Counts::add(&counts.insts, compiled.insts as u64);
+    Counts::add(&counts.stepped, compiled.stepped as u64);
+    Counts::add(&counts.code_bytes, compiled.code.len() as u64);
+    Counts::add(&counts.compile_ns, compiled.compile_ns);
+    let published = cache.publish(region, compiled, generation);
+    if !published {
+        Counts::add(&counts.discarded, 1);
+    }
+    published
+}

@@ -1,0 +1,569 @@
+//! The hart run loop of the compiling engines: interpreter and compiled code
+//! take turns until something is for the caller.
+//!
+//! ```text
+//!   run ── drive ──┬─ slot of pc set ──> enter ──> compiled regions
+//!            ^     │                                 │        │ cold slot
+//!            │     └─ else ──> interpreter           │        v
+//!            │          │ hot: compile, or queue     │    interpret_from
+//!            │          │ compiled: hand over        │      = drive, nested:
+//!            └──────────┴────────────────────────────┘      ends with the
+//!                                                           guest function
+//! ```
+//!
+//! A nested drive keeps the host frames below it, so that a compiled caller
+//! of a cold function finds its way back by an ordinary return. An exit for
+//! the caller is kept in [`Run::pending`]; the odd return value unwinds all
+//! frames down to [`Tiered::run`].
+//!
+//! Rules of the unsafe code here:
+//!
+//! - **X1** A [`Run`] and the hart it belongs to are reached through raw
+//!   pointers only while generated code may run; references to them are made
+//!   for stretches without such code and dropped before `enter`.
+//! - **X2** The engine words of the hart are set by [`Tiered::run`] for its
+//!   duration; RUN points to its `Run`, which outlives every entry.
+//! - **X3** `enter` gets code from the cache that the `Run` keeps alive, and
+//!   the memory for which its address space was looked up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vm_core::hart::{Hart, HartState};
+use vm_core::mem::GuestMemory;
+use vm_core::{Cause, Trap};
+
+use crate::cache::arena::ARENA_BYTES;
+use crate::cache::{CodeCache, Wanted};
+use crate::context::{AsyncExecutionContext, Counts, Kind};
+use crate::enter::{self, fflags_of, mxcsr_of};
+use crate::exit::{Budget, Exit};
+use crate::fault::{self, Frame};
+use crate::interp::{Control, InterpCore, Stop, Tier};
+use crate::jit::abi;
+use crate::jit::compile::Compiler;
+use crate::jit::region::Region;
+use crate::stats::InterpStats;
+
+/// Host stack that generated code may use for guest calls before the run loop
+/// starts over with an empty stack. Threads that run harts need a megabyte
+/// more than this.
+const STACK_BYTES: u64 = 512 << 10;
+
+/// Who waits for a compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The guest does.
+    Foreground,
+    /// Nobody: the guest is interpreted meanwhile.
+    Background,
+}
+
+/// An interpreter with compiled code beside it.
+pub(crate) struct Tiered {
+    core: InterpCore,
+    tier: TierState,
+    /// Interpreter revalidations that compiled code has followed.
+    validated: u64,
+    seen: Option<(u64, u64)>,
+}
+
+struct TierState {
+    context: AsyncExecutionContext,
+    mode: Mode,
+    compiler: Compiler,
+    /// The caches in use, kept alive here.
+    caches: [Option<Arc<CodeCache>>; 3],
+    space: u64,
+}
+
+/// One call of [`Tiered::run`].
+struct Run<'a> {
+    tiered: &'a mut Tiered,
+    memory: &'a GuestMemory,
+    cache: Arc<CodeCache>,
+    frame: Frame,
+    preempt: &'a AtomicU32,
+    budget_counts: bool,
+    pending: Option<Exit>,
+}
+
+/// What the interpreter asks while it runs below a `Run`.
+struct RunTier<'a> {
+    state: &'a mut TierState,
+    memory: &'a GuestMemory,
+    cache: &'a Arc<CodeCache>,
+    /// Compiled code at this address has just declined.
+    declined: Option<u64>,
+    /// The rounding mode is one that compiled code cannot have.
+    enabled: bool,
+}
+
+impl Tier for RunTier<'_> {
+    fn threshold(&self) -> u32 {
+        self.state.context.config().threshold
+    }
+
+    fn hot(&mut self, pc: u64, core: &InterpCore) -> bool {
+        if !self.enabled || self.declined.take() == Some(pc) {
+            return false;
+        }
+        if self.cache.lookup(pc) != 0 {
+            return true;
+        }
+        let Wanted::Compile(entry) = self.cache.want(pc) else {
+            return false;
+        };
+        let generation = self.cache.generation();
+        let limits = self.state.context.config().limits();
+        let executed = |pc| core.was_executed(pc);
+        let Some(region) = Region::discover(entry, self.memory, &executed, limits) else {
+            self.cache.refuse(entry);
+            return false;
+        };
+        match self.state.mode {
+            Mode::Foreground => {
+                let context = &self.state.context;
+                context.compile_now(&mut self.state.compiler, self.cache, &region, generation)
+                    && entry == pc
+            }
+            Mode::Background => {
+                if !self.state.context.compile_later(self.cache, region, generation) {
+                    self.cache.unwant(entry);
+                }
+                false
+            }
+        }
+    }
+}
+
+impl TierState {
+    /// The cache of `memory` for a kind of code, `None` where the host has no
+    /// room for one: then all is interpreted.
+    fn cache(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
+        if self.space != memory.identity() {
+            self.caches = [const { None }; 3];
+            self.space = memory.identity();
+        }
+        let place = &mut self.caches[kind as usize];
+        if place.is_none() {
+            *place = self.context.cache(self.space, kind).ok();
+        }
+        place.clone()
+    }
+}
+
+impl Tiered {
+    pub(crate) fn new(context: AsyncExecutionContext, mode: Mode) -> Tiered {
+        fault::install();
+        Tiered {
+            core: InterpCore::new(),
+            tier: TierState {
+                context,
+                mode,
+                compiler: Compiler::default(),
+                caches: [const { None }; 3],
+                space: 0,
+            },
+            validated: 0,
+            seen: None,
+        }
+    }
+
+    pub(crate) fn context(&self) -> &AsyncExecutionContext {
+        &self.tier.context
+    }
+
+    pub(crate) fn interp_stats(&self) -> InterpStats {
+        self.core.stats()
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.core.flush();
+        self.tier.context.flush();
+    }
+
+    /// Runs as [`Executor::run`](crate::Executor::run) says.
+    pub(crate) fn run(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        budget: Budget,
+        preempt: &AtomicU32,
+    ) -> Exit {
+        let (kind, budget) = match budget {
+            Budget::Unlimited => (Kind::Free, u64::MAX),
+            Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
+        };
+        let Some(cache) = self.tier.cache(memory, kind) else {
+            return self.interpret(hart, memory, budget, preempt);
+        };
+        self.follow(memory, &cache);
+        let state: *mut HartState = &raw mut hart.state;
+        let base = memory.host_base().addr();
+        let code = cache.arena.entry(0).addr();
+        let mut run = Run {
+            tiered: self,
+            memory,
+            frame: Frame {
+                hart: state,
+                code: code..code + ARENA_BYTES,
+                memory: memory.host_range(),
+                base,
+            },
+            cache,
+            preempt,
+            budget_counts: kind == Kind::Counting,
+            pending: None,
+        };
+        let run: *mut Run<'_> = &raw mut run;
+        // SAFETY: X1, X2: both pointers come from live locals, and nothing
+        // else refers to them until `drive` is done.
+        unsafe {
+            set_words(run, state, budget);
+            loop {
+                let back = drive(run, state, false);
+                debug_assert!(back & 1 == 1, "the outermost drive ends with an exit only");
+                if let Some(exit) = (*run).pending.take() {
+                    break exit;
+                }
+            }
+        }
+    }
+
+    /// Runs the block at the hart's pc in compiled form.
+    pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
+        let Some(cache) = self.tier.cache(memory, Kind::Single) else {
+            return self.core.run_block(&mut hart.state, memory);
+        };
+        self.follow(memory, &cache);
+        let pc = hart.state.pc;
+        let usable = mxcsr_of(0, hart.state.frm).is_some();
+        if usable && (cache.lookup(pc) != 0 || self.compile_single(&cache, memory, pc)) {
+            return self.enter_single(hart, memory, cache);
+        }
+        self.core.run_block(&mut hart.state, memory)
+    }
+
+    /// Runs the block at the hart's pc in the interpreter: a block that is run
+    /// once is not worth compiling.
+    pub(crate) fn interpret_block(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
+        self.core.run_block(&mut hart.state, memory)
+    }
+
+    /// Compiles the blocks at `pcs` that are not compiled yet; gives how many.
+    pub(crate) fn batch(&mut self, memory: &GuestMemory, pcs: &[u64]) -> usize {
+        let Some(cache) = self.tier.cache(memory, Kind::Single) else {
+            return 0;
+        };
+        self.follow(memory, &cache);
+        pcs.iter()
+            .filter(|&&pc| cache.lookup(pc) == 0 && self.compile_single(&cache, memory, pc))
+            .count()
+    }
+
+    /// Whether compiled code exists for `pc`, in any form.
+    pub(crate) fn is_compiled(&mut self, memory: &GuestMemory, pc: u64) -> bool {
+        [Kind::Free, Kind::Single]
+            .into_iter()
+            .any(|kind| self.tier.cache(memory, kind).is_some_and(|c| c.lookup(pc) != 0))
+    }
+
+    /// The region that compiled code would have at `pc`, with the profile so
+    /// far, and the code if it is compiled.
+    pub(crate) fn region_at(
+        &mut self,
+        memory: &GuestMemory,
+        pc: u64,
+    ) -> Option<(Region, Arc<CodeCache>)> {
+        let cache = self.tier.cache(memory, Kind::Free)?;
+        let limits = self.tier.context.config().limits();
+        let executed = |pc| self.core.was_executed(pc);
+        Some((Region::discover(pc, memory, &executed, limits)?, cache))
+    }
+
+    fn compile_single(&mut self, cache: &CodeCache, memory: &GuestMemory, pc: u64) -> bool {
+        let generation = cache.generation();
+        let Some(region) = Region::single(pc, memory) else {
+            return false;
+        };
+        let TierState { context, compiler, .. } = &mut self.tier;
+        context.compile_now(compiler, cache, &region, generation)
+    }
+
+    fn enter_single(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        cache: Arc<CodeCache>,
+    ) -> Exit {
+        static NEVER: AtomicU32 = AtomicU32::new(0);
+        let state: *mut HartState = &raw mut hart.state;
+        let code = cache.arena.entry(0).addr();
+        let mut run = Run {
+            tiered: self,
+            memory,
+            frame: Frame {
+                hart: state,
+                code: code..code + ARENA_BYTES,
+                memory: memory.host_range(),
+                base: memory.host_base().addr(),
+            },
+            cache,
+            preempt: &NEVER,
+            budget_counts: false,
+            pending: None,
+        };
+        let run: *mut Run<'_> = &raw mut run;
+        // SAFETY: X1, X2, X3: as in `run`.
+        unsafe {
+            set_words(run, state, u64::MAX);
+            let offset = (*run).cache.lookup((*state).pc);
+            let back = enter_code(run, state, offset);
+            if let Some(exit) = (*run).pending.take() {
+                return exit;
+            }
+            (*state).pc = back & !1;
+            if back & 1 == 0 {
+                return Exit::BudgetSpent;
+            }
+            // What ends the block is the interpreter's: a call of the
+            // environment, or an instruction that could not be finished.
+            (*run).tiered.core.run_block(&mut *state, memory)
+        }
+    }
+
+    /// All in the interpreter.
+    fn interpret(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        budget: u64,
+        preempt: &AtomicU32,
+    ) -> Exit {
+        let mut control = Control { budget, preempt, nested: false, depth: 0 };
+        match self.core.run(&mut hart.state, memory, &mut control, &mut crate::interp::NoTier) {
+            Stop::Exit(exit) => exit,
+            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
+        }
+    }
+
+    /// Before compiled code runs: drops what no longer is what memory holds.
+    fn follow(&mut self, memory: &GuestMemory, cache: &CodeCache) {
+        let seen = Some((memory.identity(), memory.code_epoch()));
+        if self.seen != seen {
+            self.seen = seen;
+            self.core.revalidate(memory);
+        }
+        let revalidations = self.core.stats().revalidations;
+        if self.validated != revalidations {
+            self.validated = revalidations;
+            let mut dropped = cache.validate(memory);
+            for other in self.tier.caches.iter().flatten() {
+                if !std::ptr::eq(Arc::as_ptr(other), cache) {
+                    dropped += other.validate(memory);
+                }
+            }
+            Counts::add(&self.tier.context.counts().invalidated, dropped as u64);
+        }
+    }
+}
+
+/// Fills the engine words.
+///
+/// # Safety
+/// X1, X2.
+unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
+    // SAFETY: X1: no generated code runs now.
+    let (run_ref, state) = unsafe { (&mut *run, &mut *state) };
+    let here = 0_u8;
+    let rsp = (&raw const here).addr() as u64;
+    let words = &mut state.engine;
+    words[abi::SLOTS] = run_ref.cache.arena.slots().expose_provenance() as u64;
+    words[abi::PREEMPT] = std::ptr::from_ref(run_ref.preempt).expose_provenance() as u64;
+    words[abi::STACK_LIMIT] = rsp.saturating_sub(STACK_BYTES);
+    words[abi::COLD] = enter::cold as *const () as u64;
+    words[abi::STEP] = enter::step as *const () as u64;
+    words[abi::RUN] = run.expose_provenance() as u64;
+    words[abi::BUDGET] = budget.min(i64::MAX as u64);
+    words[abi::FAULT_PC] = 0;
+    words[abi::GET_FLAGS] = enter::get_flags as *const () as u64;
+    words[abi::SET_FLAGS] = enter::set_flags as *const () as u64;
+}
+
+/// Runs the guest from `state.pc`. Nested, it ends where the guest function
+/// that it began in returns, and gives that address; else it ends with an odd
+/// value when an exit is pending.
+///
+/// # Safety
+/// X1, X2.
+unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
+    let mut depth = 0;
+    let mut declined = None;
+    loop {
+        // SAFETY: X1: between entries.
+        let stop = unsafe {
+            let (run, state) = (&mut *run, &mut *state);
+            let Tiered { core, tier, .. } = &mut *run.tiered;
+            let enabled = mxcsr_of(0, state.frm).is_some();
+            let hand_over = enabled && declined.is_none() && run.cache.lookup(state.pc) != 0;
+            if hand_over {
+                Stop::Handover
+            } else {
+                let budget =
+                    if run.budget_counts { state.engine[abi::BUDGET] } else { u64::MAX };
+                let mut control = Control { budget, preempt: run.preempt, nested, depth };
+                let mut tier = RunTier {
+                    state: tier,
+                    memory: run.memory,
+                    cache: &run.cache,
+                    declined: declined.take(),
+                    enabled,
+                };
+                let stop = core.run(state, run.memory, &mut control, &mut tier);
+                depth = control.depth;
+                if run.budget_counts {
+                    state.engine[abi::BUDGET] = control.budget;
+                }
+                stop
+            }
+        };
+        match stop {
+            Stop::Exit(exit) => {
+                // SAFETY: X1: between entries.
+                unsafe { (*run).pending = Some(exit) };
+                return 1;
+            }
+            // SAFETY: X1: between entries.
+            Stop::Returned => return unsafe { (*state).pc },
+            Stop::Handover => {}
+        }
+        // SAFETY: X1, X2, X3.
+        let back = unsafe {
+            let run_ref = &mut *run;
+            run_ref.tiered.follow(run_ref.memory, &run_ref.cache);
+            let offset = run_ref.cache.lookup((*state).pc);
+            if offset == 0 {
+                continue; // dropped just now
+            }
+            enter_code(run, state, offset)
+        };
+        // SAFETY: X1: between entries.
+        unsafe {
+            if (*run).pending.is_some() {
+                return 1;
+            }
+            (*state).pc = back & !1;
+            if back & 1 == 1 {
+                if nested {
+                    return back;
+                }
+                if (*run).preempt.load(Ordering::Relaxed) != 0 {
+                    (*run).pending = Some(Exit::Preempted);
+                    return 1;
+                }
+                // For the interpreter: it decides what is there.
+                declined = Some((*state).pc);
+            } else if depth == 0 && nested {
+                // The guest function that we began in is done.
+                return back;
+            } else {
+                depth = depth.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// Enters the code at `offset` for `state.pc`; afterwards flags are in the
+/// hart again and a fault is the pending exit.
+///
+/// # Safety
+/// X1, X2, X3; the hart's rounding mode has an MXCSR.
+unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u64 {
+    // SAFETY: X1: not entered yet.
+    let (code, base, pc, frame) = unsafe {
+        let (run, state) = (&*run, &mut *state);
+        let mxcsr = mxcsr_of(state.fflags, state.frm).unwrap_or(enter::MXCSR_DEFAULT);
+        state.engine[abi::MXCSR] = u64::from(mxcsr);
+        let context = &run.tiered.tier.context;
+        Counts::add(&context.counts().entries, 1);
+        let base = run.memory.host_base();
+        (run.cache.arena.entry(offset), base, state.pc, &raw const run.frame)
+    };
+    // SAFETY: X3 is what E1 asks for; the frame outlives the entry (F2).
+    let back = unsafe { fault::with_frame(&*frame, || enter::enter(code, state, base, pc)) };
+    // SAFETY: X1: left again.
+    unsafe {
+        let state = &mut *state;
+        state.fflags = fflags_of(state.engine[abi::MXCSR] as u32);
+        let fault_pc = std::mem::take(&mut state.engine[abi::FAULT_PC]);
+        if fault_pc != 0 {
+            let run = &mut *run;
+            let pc = run.cache.guest_pc(fault_pc as usize).unwrap_or(state.pc);
+            let cause = if state.engine[abi::FAULT_WRITE] != 0 {
+                Cause::StorePageFault
+            } else {
+                Cause::LoadPageFault
+            };
+            state.pc = pc;
+            run.pending = Some(Exit::Trap(Trap { cause, tval: state.engine[abi::FAULT_ADDR] }));
+        }
+    }
+    back
+}
+
+/// Called by generated code that reaches an address without code.
+pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> u64 {
+    let here = 0_u8;
+    let rsp = (&raw const here).addr() as u64;
+    // SAFETY: X1, X2: generated code waits for this call; the words are those
+    // of its run.
+    unsafe {
+        (*state).pc = pc;
+        if rsp < (*state).engine[abi::STACK_LIMIT] {
+            return pc; // start over with an empty stack
+        }
+        let run = std::ptr::with_exposed_provenance_mut::<Run<'_>>(
+            (*state).engine[abi::RUN] as usize,
+        );
+        (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
+        let mut back = drive(run, state, true);
+        match mxcsr_of((*state).fflags, (*state).frm) {
+            Some(mxcsr) => (*state).engine[abi::MXCSR] = u64::from(mxcsr),
+            // Frames below run with the host's rounding: they must go.
+            None => {
+                let word = mxcsr_of((*state).fflags, 0).unwrap_or(enter::MXCSR_DEFAULT);
+                (*state).engine[abi::MXCSR] = u64::from(word);
+                back |= 1;
+            }
+        }
+        back
+    }
+}
+
+/// Called by generated code for one instruction that it does not contain.
+pub(crate) extern "sysv64" fn interpret_one(state: *mut HartState, pc: u64) -> u64 {
+    // SAFETY: X1, X2: as above.
+    unsafe {
+        let run = std::ptr::with_exposed_provenance_mut::<Run<'_>>(
+            (*state).engine[abi::RUN] as usize,
+        );
+        let (run, state) = (&mut *run, &mut *state);
+        Counts::add(&run.tiered.tier.context.counts().steps, 1);
+        state.pc = pc;
+        state.fflags = fflags_of(state.engine[abi::MXCSR] as u32);
+        if let Some(exit) = run.tiered.core.step(state, run.memory) {
+            run.pending = Some(exit);
+        }
+        match mxcsr_of(state.fflags, state.frm) {
+            Some(mxcsr) => state.engine[abi::MXCSR] = u64::from(mxcsr),
+            None => {
+                // The instruction retired; what follows is the interpreter's.
+                let word = mxcsr_of(state.fflags, 0).unwrap_or(enter::MXCSR_DEFAULT);
+                state.engine[abi::MXCSR] = u64::from(word);
+                return state.pc | 1;
+            }
+        }
+        if run.pending.is_some() { state.pc | 1 } else { 0 }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the JIT makes of a region, for people and tests: guest code, CLIF and
+//! host code, one below the other.
+
+use std::fmt::{self, Write as _};
+
+use iced_x86::{Decoder, DecoderOptions, Formatter as _, GasFormatter};
+use vm_core::isa::disasm::disassemble_at;
+
+use super::compile::Compiler;
+use super::region::{End, Region, Target};
+use crate::cache::CodeCache;
+
+/// A region in its three forms.
+#[derive(Clone, Debug)]
+pub struct Dump {
+    /// Guest instructions, node by node, and where each node leads.
+    pub guest: String,
+    /// Cranelift IR before optimisation.
+    pub clif: String,
+    /// Host instructions with offsets.
+    pub host: String,
+}
+
+impl Dump {
+    pub(crate) fn new(region: &Region, cache: &CodeCache) -> Dump {
+        let clif = match Compiler::clif(region, cache.flavour) {
+            Ok(clif) => clif,
+            Err(e) => format!("; {e}\n"),
+        };
+        let code = match cache.code_of(region.entry) {
+            Some(code) => Ok(code),
+            None => Compiler::default().compile(region, cache.flavour).map(|c| c.code),
+        };
+        let host = match code {
+            Ok(code) => host_listing(&code),
+            Err(e) => format!("; {e}\n"),
+        };
+        Dump { guest: guest_listing(region), clif, host }
+    }
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "== guest\n{}\n== clif\n{}\n== host\n{}", self.guest, self.clif, self.host)
+    }
+}
+
+fn guest_listing(region: &Region) -> String {
+    let mut out = String::new();
+    for (id, node) in region.nodes.iter().enumerate() {
+        let _ = writeln!(out, "node {id} (context {}):", node.context);
+        for located in &node.insts {
+            let text = disassemble_at(located.inst, located.pc);
+            let _ = writeln!(out, "  {:#10x}  {text}", located.pc);
+        }
+        let _ = writeln!(out, "  -> {}", end_text(node.end));
+    }
+    out
+}
+
+fn end_text(end: End) -> String {
+    let target = |t: Target| match t {
+        Target::Node(id) => format!("node {id}"),
+        Target::Outside(pc) => format!("out to {pc:#x}"),
+    };
+    match end {
+        End::Goto(t) => target(t),
+        End::Branch { taken, fall } => format!("{} or {}", target(taken), target(fall)),
+        End::Call { callee: Some(pc), cont, .. } => format!("call {pc:#x}, then {}", target(cont)),
+        End::Call { callee: None, cont, .. } => format!("call register, then {}", target(cont)),
+        End::Return => "return".to_owned(),
+        End::Jump => "jump to register".to_owned(),
+        End::Interpret(pc) => format!("interpret from {pc:#x}"),
+    }
+}
+
+fn host_listing(code: &[u8]) -> String {
+    let mut formatter = GasFormatter::new();
+    let mut out = String::new();
+    let mut text = String::new();
+    for instruction in &mut Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
+        text.clear();
+        formatter.format(&instruction, &mut text);
+        let _ = writeln!(out, "  {:6x}  {text}", instruction.ip());
+    }
+    out
+}

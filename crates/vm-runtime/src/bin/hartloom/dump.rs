@@ -1,0 +1,110 @@
+//! `hartloom dump`: the instructions of a program, as a hart would meet them.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+
+use anyhow::{Result, bail};
+use vm_core::GuestAddr;
+use vm_core::addr::PAGE_BYTES;
+use vm_core::elf::Symbols;
+use vm_core::isa::decode;
+use vm_core::isa::disasm::disassemble_at;
+use vm_core::mem::{GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot};
+use vm_runtime::{Process, ProcessConfig, Stdio};
+
+use crate::flags::DumpArgs;
+
+/// Instructions shown from `--addr` on, unless `--count` says otherwise.
+const COUNT_DEFAULT: u64 = 16;
+
+/// Prints what `args` select: a function, some instructions, or all.
+pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
+    let config = ProcessConfig { stdio: Stdio::Null, ..ProcessConfig::default() };
+    // Loaded as for running: what is shown is what a hart would fetch.
+    let process = Process::load(&args.program, &[b"dump"], &[], config)?;
+    let symbols = process.symbols();
+    let memory = process.memory();
+    let everything = args.count.unwrap_or(u64::MAX);
+    let mut out = BufWriter::new(io::stdout().lock());
+
+    let shown = if let Some(name) = &args.function {
+        let Some(function) = symbols.named(name) else {
+            let hint = if symbols.is_empty() {
+                "; the program is stripped, so use --addr"
+            } else {
+                ""
+            };
+            bail!("{}: no function is called {name:?}{hint}", args.program.display());
+        };
+        // A label of assembly has no size: up to the next one.
+        let end = match function.bytes {
+            0 => symbols.iter().map(|s| s.start).find(|&start| start > function.start),
+            bytes => function.start.checked_add(bytes),
+        };
+        let range = function.start..end.unwrap_or(MAP_HIGHEST);
+        instructions(&mut out, memory, &symbols, range, everything)?
+    } else if let Some(addr) = args.addr {
+        let start = GuestAddr(addr);
+        if !start.is_aligned(2) {
+            bail!("{start} is odd; instructions begin at even addresses");
+        }
+        let count = args.count.unwrap_or(COUNT_DEFAULT);
+        instructions(&mut out, memory, &symbols, start..MAP_HIGHEST, count)?
+    } else {
+        let mut left = everything;
+        for range in executable_ranges(memory) {
+            left -= instructions(&mut out, memory, &symbols, range, left)?;
+        }
+        everything - left
+    };
+    out.flush()?;
+    if shown == 0 {
+        bail!("{}: nothing is executable there", args.program.display());
+    }
+    Ok(())
+}
+
+/// Prints up to `count` instructions of a range, up to the first page that is
+/// not executable; says how many.
+fn instructions(
+    out: &mut impl Write,
+    memory: &GuestMemory,
+    symbols: &Symbols,
+    range: Range<GuestAddr>,
+    count: u64,
+) -> io::Result<u64> {
+    let mut addr = range.start;
+    let mut shown = 0;
+    while shown < count && addr < range.end {
+        let Ok(bits) = memory.fetch(addr) else { break };
+        if let Some(symbol) = symbols.at(addr)
+            && symbol.start == addr
+        {
+            writeln!(out, "{:016x} <{}>:", addr.0, symbol.name)?;
+        }
+        let (len, text) = match decode(bits) {
+            Ok(decoded) => (decoded.len, disassemble_at(decoded.inst, addr.0)),
+            Err(error) => (error.len, format!("no instruction: {error}")),
+        };
+        let digits = usize::from(len) * 2;
+        let bits = if len == 2 { bits & 0xffff } else { bits };
+        writeln!(out, "{:8x}:  {:<10} {text}", addr.0, format!("{bits:0digits$x}"))?;
+        addr = addr.wrapping_offset(len.into());
+        shown += 1;
+    }
+    Ok(shown)
+}
+
+/// Runs of executable pages.
+fn executable_ranges(memory: &GuestMemory) -> Vec<Range<GuestAddr>> {
+    let mut ranges: Vec<Range<GuestAddr>> = Vec::new();
+    for page in (MAP_LOWEST.0..MAP_HIGHEST.0).step_by(PAGE_BYTES as usize) {
+        let executable = memory.prot(GuestAddr(page)).is_some_and(|p| p.contains(Prot::EXEC));
+        match ranges.last_mut() {
+            _ if !executable => {}
+            Some(last) if last.end.0 == page => last.end = GuestAddr(page + PAGE_BYTES),
+            _ => ranges.push(GuestAddr(page)..GuestAddr(page + PAGE_BYTES)),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,213 @@
+//! What can be said on the command line. Parser, help and completions all
+//! come from these types.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vm_runtime::{DEFAULT_MEMORY_BYTES, EngineKind, MEMORY_BYTES_MAX};
+
+/// Exit status of hartloom's own errors.
+pub(crate) const STATUS_OWN_ERROR: u8 = 125;
+
+const EXAMPLES: &str = "\
+Examples:
+  hartloom run ./hello                     run a static RV64GC program
+  hartloom run --memory 64M ./sort in.txt  give it 64 MiB and an argument
+  hartloom run --strace ./hello            show its system calls
+  hartloom run --stats=json ./hello        what the run cost, as one line
+  hartloom dump ./hello --function main    its instructions
+  hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
+
+Exit status of `run`:
+  the program's own, or 128+N when signal N ended it
+  125  hartloom itself failed: usage, too little memory, a deadlocked program
+  126  the program was found but cannot run: not an RV64GC ELF, a directory, unreadable
+  127  the program was not found";
+
+/// Runs unmodified RV64GC Linux programs on x86-64.
+#[derive(Debug, Parser)]
+#[command(name = "hartloom", version, after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a program
+    #[command(after_help = EXAMPLES)]
+    Run(RunArgs),
+    /// Show the instructions of a program
+    Dump(DumpArgs),
+    /// List the system calls that programs can make
+    Syscalls {
+        /// As the page docs/syscalls.md
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What executes the program
+    #[arg(long, value_enum, default_value_t = EngineKind::default())]
+    pub(crate) engine: EngineKind,
+
+    /// Most memory that the program may map: bytes, or with K, M or G
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES))]
+    pub(crate) memory: Size,
+
+    /// Show every system call on standard error
+    #[arg(long)]
+    pub(crate) strace: bool,
+
+    /// Show time, system calls and engine counters on standard error at the end
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub(crate) stats: Option<StatsFormat>,
+
+    /// Set an environment variable for the program; others are passed on
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) env: Vec<OsString>,
+
+    /// Pass on no environment variables but those of --env
+    #[arg(long)]
+    pub(crate) env_clear: bool,
+
+    /// The program, a path, and its arguments: everything after it is its own
+    #[arg(value_name = "PROG [ARGS]", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The program
+    pub(crate) program: PathBuf,
+
+    /// Only this function
+    #[arg(long, value_name = "NAME", conflicts_with = "addr")]
+    pub(crate) function: Option<String>,
+
+    /// Only from this address on, hexadecimal with 0x
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(crate) addr: Option<u64>,
+
+    /// Only so many instructions
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+/// How `--stats` looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    /// For people
+    Text,
+    /// One line of JSON
+    Json,
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (shift, suffix) in [(30, "G"), (20, "M"), (10, "K")] {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return write!(f, "{}{suffix}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let upper = text.to_ascii_uppercase();
+        let (digits, shift) = match upper.as_bytes().last() {
+            Some(b'K') => (&text[..text.len() - 1], 10),
+            Some(b'M') => (&text[..text.len() - 1], 20),
+            Some(b'G') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        let digits_only = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|_| digits_only);
+        let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        match bytes {
+            None => Err("a size is a number of bytes, or one with K, M or G: 64M".to_owned()),
+            Some(0) => Err("a program needs memory; the default is 1G".to_owned()),
+            Some(bytes) if bytes > MEMORY_BYTES_MAX => {
+                Err(format!("the address space has {}", Size(MEMORY_BYTES_MAX)))
+            }
+            Some(bytes) => Ok(Size(bytes)),
+        }
+    }
+}
+
+fn assignment(text: &str) -> Result<OsString, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.into()),
+        _ => Err("an environment variable is set by NAME=VALUE".to_owned()),
+    }
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let parsed = match digits {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "an address is a number such as 0x10430".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_parse_and_print() {
+        let check = |text: &str, bytes| assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        check("4096", 4096);
+        check("512M", 512 << 20);
+        check("64k", 64 << 10);
+        check("4G", 1 << 32);
+        for bad in ["", "0", "0G", "M", "-1", "+5M", "5T", "1.5G", "5G", "99999999999999999999G"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+        assert_eq!(Size(1 << 30).to_string(), "1G");
+        assert_eq!(Size(4097).to_string(), "4097");
+    }
+
+    #[test]
+    fn what_follows_the_program_is_its_own() {
+        let flags = Flags::try_parse_from(["hartloom", "run", "--strace", "prog", "--stats", "-x"]);
+        let Verb::Run(args) = flags.unwrap().verb else { panic!("not run") };
+        assert_eq!(args.command, ["prog", "--stats", "-x"]);
+        assert!(args.strace && args.stats.is_none());
+        assert!(Flags::try_parse_from(["hartloom", "run", "--bogus", "prog"]).is_err());
+        assert!(Flags::try_parse_from(["hartloom", "run"]).is_err());
+        let flags = Flags::try_parse_from(["hartloom", "run", "--stats=json", "prog"]).unwrap();
+        let Verb::Run(args) = flags.verb else { panic!("not run") };
+        assert_eq!(args.stats, Some(StatsFormat::Json));
+    }
+}

@@ -1,0 +1,94 @@
+//! The engines to choose from, in one place.
+
+use async_executor::{Executor, HybridExecutor, InterpStats, InterpreterExecutor, JitExecutor, JitStats};
+
+/// Which engine runs a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// The interpreter: starts at once, runs slowly; the reference.
+    Interp,
+    /// The compiler: compiles what is warm while the guest waits.
+    Jit,
+    /// Both: interprets, compiles in the background, and switches over.
+    #[default]
+    Hybrid,
+}
+
+impl EngineKind {
+    /// All engines, for tests that want each.
+    pub const ALL: &'static [EngineKind] =
+        &[EngineKind::Interp, EngineKind::Jit, EngineKind::Hybrid];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            EngineKind::Interp => "interp",
+            EngineKind::Jit => "jit",
+            EngineKind::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// An executor that says what it counted.
+pub trait Engine: Executor {
+    /// Names (unit last) and values, which only grow.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Makes an engine.
+#[must_use]
+pub fn build_engine(kind: EngineKind) -> Box<dyn Engine> {
+    match kind {
+        EngineKind::Interp => Box::new(InterpreterExecutor::new()),
+        EngineKind::Jit => Box::new(JitExecutor::default()),
+        EngineKind::Hybrid => Box::new(HybridExecutor::default()),
+    }
+}
+
+impl Engine for InterpreterExecutor {
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        interpreted(self.stats())
+    }
+}
+
+impl Engine for JitExecutor {
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let stats = self.all_stats();
+        [interpreted(stats.interp), compiled(stats.jit)].concat()
+    }
+}
+
+impl Engine for HybridExecutor {
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let stats = self.stats();
+        [interpreted(stats.interp), compiled(stats.jit)].concat()
+    }
+}
+
+fn interpreted(stats: InterpStats) -> Vec<(&'static str, u64)> {
+    vec![
+        ("interp_insts", stats.insts),
+        ("interp_blocks", stats.blocks),
+        ("interp_blocks_decoded", stats.blocks_decoded),
+        ("interp_blocks_invalidated", stats.blocks_invalidated),
+    ]
+}
+
+fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
+    vec![
+        ("jit_regions_compiled", stats.regions_compiled),
+        ("jit_regions_failed", stats.regions_failed),
+        ("jit_regions_discarded", stats.regions_discarded),
+        ("jit_regions_invalidated", stats.regions_invalidated),
+        ("jit_blocks_compiled", stats.blocks_compiled),
+        ("jit_insts_compiled", stats.insts_compiled),
+        ("jit_insts_not_translated", stats.insts_not_translated),
+        ("jit_code_bytes", stats.code_bytes),
+        ("jit_compile_ns", stats.compile_ns),
+        ("jit_code_entries", stats.code_entries),
+        ("jit_insts_interpreted_from_code", stats.insts_interpreted_from_code),
+    ]
+}

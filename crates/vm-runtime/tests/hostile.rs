@@ -1,0 +1,125 @@
+//! System calls with garbage: nothing a guest passes makes us panic, wait for
+//! ever, or allocate what it asks for.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use common::{Answer, DATA, DATA_BYTES, Guest, TempDir};
+
+/// Marsaglia's xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// What guests pass: plausible values more often than noise.
+    fn argument(&mut self) -> u64 {
+        match self.below(12) {
+            0 => 0,
+            1 => self.below(8),
+            2 => self.below(256),
+            3 => DATA + self.below(DATA_BYTES),
+            4 => (DATA + self.below(DATA_BYTES)) & !4095,
+            5 => DATA + DATA_BYTES - self.below(16),
+            6 => self.below(32) << 12,
+            7 => u64::MAX - self.below(4096),
+            8 => 1 << self.below(64),
+            9 => (1_u64 << 63) - self.below(3),
+            10 => -100_i64 as u64,
+            _ => self.next(),
+        }
+    }
+}
+
+/// Calls that end the guest when they succeed: exit, exit_group, kills, and
+/// a return from a signal that never came.
+const ENDING: [u64; 6] = [93, 94, 129, 130, 131, 139];
+
+/// A guest that cannot harm the host: in an empty directory, its memory full
+/// of short relative paths.
+fn caged(dir: &TempDir, seed: &mut Random) -> Guest {
+    let mut g = Guest::new();
+    let path = g.put_str(0, dir.0.to_str().unwrap());
+    assert_eq!(g.call(49, &[path]), 0, "chdir");
+    let bytes: Vec<u8> = (0..DATA_BYTES)
+        .map(|_| match seed.below(4) {
+            0 => 0,
+            _ => b'a' + seed.below(3) as u8,
+        })
+        .collect();
+    g.put(0, &bytes);
+    g
+}
+
+#[test]
+fn garbage_in_every_call_is_answered() {
+    let dir = TempDir::new("hostile");
+    let mut random = Random(0x5eed_1234_5678_9abc);
+    let begun = Instant::now();
+    let mut g = caged(&dir, &mut random);
+    // Nothing may wait: a wait answers that it was interrupted.
+    g.preempt.store(1, Ordering::Relaxed);
+    for round in 0..60 {
+        for number in (0..500).filter(|n| !ENDING.contains(n)) {
+            let args: Vec<u64> = (0..6).map(|_| random.argument()).collect();
+            // A guest may unmap its own data, end by its own signal mask, or
+            // wait where nobody can wake it: then the next takes over.
+            let ended = matches!(g.attempt(number, &args), Answer::Ended(_));
+            let waits_long = begun.elapsed() > Duration::from_secs(60);
+            assert!(!waits_long, "call {number} with {args:x?} in round {round}");
+            if ended || !g.process.memory().allows(
+                vm_core::GuestAddr(DATA),
+                DATA_BYTES,
+                vm_core::mem::Prot::READ,
+            ) {
+                g = caged(&dir, &mut random);
+                g.preempt.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[test]
+fn huge_lengths_everywhere_are_answered() {
+    let dir = TempDir::new("huge");
+    let mut random = Random(7);
+    let sizes = [u64::MAX, u64::MAX - 4095, 1 << 63, i64::MAX as u64, 1 << 47, 1 << 32, u64::from(u32::MAX)];
+    for number in (0..500).filter(|n| !ENDING.contains(n)) {
+        let mut g = caged(&dir, &mut random);
+        g.preempt.store(1, Ordering::Relaxed);
+        for size in sizes {
+            for place in 0..6 {
+                for rest in [0, 3, DATA, DATA + DATA_BYTES - 8] {
+                    let mut args = [rest; 6];
+                    args[place] = size;
+                    if let Answer::Ended(_) = g.attempt(number, &args) {
+                        g = caged(&dir, &mut random);
+                        g.preempt.store(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn opening_for_ever_ends_at_the_limit() {
+    let mut g = Guest::new();
+    let mut opened = 3;
+    while g.call(23, &[0]) >= 0 {
+        opened += 1;
+        assert!(opened <= 4096);
+    }
+    assert_eq!(opened, 1024);
+}
