@@ -4,17 +4,20 @@
 //! from the engine's own statistics under the names in [`counter`]; an engine
 //! that lacks one skips the row instead of guessing.
 
+use std::hint::black_box;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use async_executor::{Budget, Exit};
+use async_executor::{Budget, Executor as _, Exit, InterpreterExecutor, JitExecutor};
 use perf_bench::{BenchmarkResult, Direction, Event, Metrics, Phase, Sample, Unit};
+use vm_core::elf::ElfImage;
 use vm_core::hart::Hart;
 use vm_core::isa::asm::assemble;
+use vm_core::isa::{Inst, decode};
 use vm_core::mem::{GuestMemory, Prot};
 use vm_core::{GuestAddr, XReg};
-use vm_runtime::{Engine, build_engine};
+use vm_runtime::{Engine, Process, ProcessConfig, Stdio, build_engine};
 
 use crate::contest::{self, Contest, Contestant, Row, engine, geometric_mean, nanoseconds, ratio};
 use crate::guests::{Class, Size};
@@ -79,6 +82,8 @@ impl Suite for JitBenchmark {
 pub mod counter {
     /// Guest instructions the interpreter retired.
     pub const INTERP_INSTS: &str = "interp_insts";
+    /// Blocks the interpreter entered.
+    pub const INTERP_BLOCKS: &str = "interp_blocks";
     /// Guest blocks turned into host code.
     pub const BLOCKS_COMPILED: &str = "jit_blocks_compiled";
     /// Guest instructions turned into host code.
@@ -87,10 +92,6 @@ pub mod counter {
     pub const COMPILE_NS: &str = "jit_compile_ns";
     /// Host instructions emitted.
     pub const HOST_INSTS: &str = "jit_host_insts";
-    /// Blocks entered from the cache.
-    pub const CACHE_HITS: &str = "jit_cache_hits";
-    /// Blocks that were not in the cache when they were entered.
-    pub const CACHE_MISSES: &str = "jit_cache_misses";
 }
 
 /// An engine by name, or the reason to skip.
@@ -179,16 +180,20 @@ fn compile_speed(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     Ok(Measured::Done(result))
 }
 
-/// Share of block executions that found compiled code, over every guest.
+/// Share of block executions served from compiled code, over every guest.
+///
+/// The interpreter, run alone, says how many block executions a guest consists
+/// of; with the JIT it is entered only for those that had no code yet.
 fn cache_share(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
-    let (mut hits, mut misses) = (0, 0);
-    for ended in or_skip!(over_guests(lab, "jit", &mut result)?) {
-        let of = |name| ended.counters.get(name).ok_or_else(|| uncounted(name));
-        hits += or_skip!(of(counter::CACHE_HITS));
-        misses += or_skip!(of(counter::CACHE_MISSES));
+    let (mut total, mut missed) = (0, 0);
+    for (name, sum) in [("interp", &mut total), ("jit", &mut missed)] {
+        for ended in or_skip!(over_guests(lab, name, &mut result)?) {
+            let blocks = ended.counters.get(counter::INTERP_BLOCKS);
+            *sum += or_skip!(blocks.ok_or_else(|| uncounted(counter::INTERP_BLOCKS)));
+        }
     }
-    if let Some(share) = ratio(hits, hits + misses) {
-        result.record_kpi("jit.cache_hit_pct", share, Unit::Ratio)?;
+    if let Some(share) = ratio(missed, total) {
+        result.record_kpi("jit.cache_hit_pct", 1.0 - share, Unit::Ratio)?;
     }
     Ok(Measured::Done(result))
 }
@@ -227,92 +232,307 @@ pub(crate) fn over_guests(
     Ok(Ok(all))
 }
 
-/// Five blocks that nobody has compiled yet, until all five have run once.
+/// Five blocks that nobody has compiled yet, in one call, and then all of them
+/// once more for the warm time.
 ///
-/// Every round uses memory, hart and engine that are new, so nothing is warm but
-/// the host's own caches.
+/// The blocks are those of a guest program, in the order of its code; the
+/// executor has its cache already. Afterwards each block runs compiled and
+/// interpreted from the same state, which must end the same.
 fn batch_of_five(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
-    or_skip!(engine_named("jit"));
-    const BLOCKS: u64 = 5;
-    // Each adds to a0 and jumps on; the branch never taken ends a block, too.
-    let mut text = String::new();
-    for block in 1..=BLOCKS {
-        text.push_str(&format!(
-            "addi a0, a0, {block}\nslli a1, a0, 3\nxor a2, a2, a1\nadd a3, a3, a2\nj block{block}\n\
-             nop\nblock{block}:\n"
-        ));
-    }
-    text.push_str("ebreak\n");
-    let rounds = if lab.is_quick { 30 } else { 300 };
-    for round in 0..rounds {
-        let bare = Bare::new(&text)?;
-        let mut engine = or_skip!(engine_named("jit"));
-        let mut hart = bare.hart();
-        let (exits, elapsed) = perf_bench::Timer::measure(|| {
-            let mut n_spent = 0_u64;
-            // `execute` runs the block at pc, compiling it first.
-            while engine.execute(&mut hart, &bare.memory) == Exit::BudgetSpent {
-                n_spent += 1;
-            }
-            n_spent
-        });
-        if exits != BLOCKS || hart.x(XReg::A0) != BLOCKS * (BLOCKS + 1) / 2 {
-            result.mark_invalid(format!("{exits} blocks ran, a0 is {}", hart.x(XReg::A0)));
+    const BLOCKS: usize = 5;
+    let text = GuestText::load(lab, "coremix")?;
+    let mut executor = JitExecutor::default();
+    let (first, starts) = text.block_starts.split_first().context("no blocks")?;
+    executor.batch(text.memory(), &[*first]);
+
+    let rounds = if lab.is_quick { 60 } else { usize::MAX };
+    let mut interpreter = InterpreterExecutor::new();
+    let (mut warm_ns, mut n_insts) = (0, executor.stats().insts_compiled);
+    for (round, batch) in (0..).zip(starts.chunks_exact(BLOCKS).take(rounds)) {
+        let (n_compiled, cold) =
+            perf_bench::Timer::measure(|| executor.batch(text.memory(), batch));
+        let (n_again, warm) = perf_bench::Timer::measure(|| executor.batch(text.memory(), batch));
+        if (n_compiled, n_again) != (BLOCKS, 0) {
+            let why = format!("{n_compiled} blocks compiled, then {n_again}");
+            result.mark_invalid(why);
             return Ok(Measured::Done(result));
         }
-        result.extend_samples([sample(Event::WallNs, round, nanoseconds(elapsed), 1)]);
+        for &pc in batch {
+            if let Err(why) = text.agree(pc, &mut executor, &mut interpreter) {
+                result.mark_invalid(why);
+                return Ok(Measured::Done(result));
+            }
+        }
+        result.extend_samples([sample(Event::WallNs, round, nanoseconds(cold), 1)]);
+        warm_ns += nanoseconds(warm);
     }
-    result.push_metrics(Metrics::from_samples("batches", result.samples()));
+    n_insts = executor.stats().insts_compiled - n_insts;
+    let n_batches = result.samples().len() as u64;
+    let mut cold = Metrics::from_samples("cold batches", result.samples());
+    if let Some(per_block) = ratio(n_insts, n_batches * BLOCKS as u64) {
+        cold.push(
+            "guest instructions per block",
+            per_block,
+            Unit::Count,
+            Direction::Lower,
+        )?;
+    }
+    result.push_metrics(cold);
+    result.push_metrics(Metrics::new(
+        "warm batches",
+        Duration::from_nanos(warm_ns),
+        n_batches,
+    ));
     if let Some(summary) = result.summary() {
         result.record_kpi("jit.batch5_us", summary.median, Unit::Nanosecond)?;
     }
     Ok(Measured::Done(result))
 }
 
-/// Blocks entered per second: a loop of four blocks that jump to each other, run
-/// for a known number of turns.
+/// Blocks entered per second. What counts is a ring of blocks that reach each
+/// other through registers, so that every entry is a lookup; direct jumps are
+/// merged into regions, which is why a loop of those enters nothing and is only
+/// shown. The third figure is a call of the executor for each block.
 fn block_entry(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
-    let mut engine = or_skip!(engine_named("jit"));
     const BLOCKS_PER_TURN: u64 = 4;
-    const TURNS: u64 = 1 << 20;
-    let text = "again:\naddi a0, a0, 1\nbeq a0, zero, out\n\
-                addi a1, a1, 3\nbeq a1, zero, out\n\
-                xor a2, a2, a1\nbltu a0, zero, out\n\
-                addi a3, a3, -1\nbne a3, zero, again\n\
+    const TURNS: u64 = 1 << 18;
+    let ring = "la s2, one\nla s3, two\nla s4, three\nla s5, four\n\
+                one:\naddi a0, a0, 1\njr s3\n\
+                two:\naddi a1, a1, 3\njr s4\n\
+                three:\nxor a2, a2, a1\njr s5\n\
+                four:\naddi a3, a3, -1\nbeq a3, zero, out\njr s2\n\
                 out:\nebreak\n";
-    let bare = Bare::new(text)?;
-    let mut is_right = true;
-    let mut turn = |engine: &mut dyn Engine| {
-        let mut hart = bare.hart();
-        hart.set_x(XReg::A3, TURNS);
-        let preempt = AtomicU32::new(0);
-        let exit = engine.run(&mut hart, &bare.memory, Budget::Unlimited, &preempt);
-        is_right &= exit == Exit::Breakpoint && hart.x(XReg::A0) == TURNS;
-    };
-    let sampler = perf_bench::Sampler {
-        iters: Some(1),
-        ..lab.sampler()
-    };
-    let samples = sampler.run(|| turn(&mut *engine));
-    if !is_right {
-        result.mark_invalid("the loop did not run as often as asked");
-        return Ok(Measured::Done(result));
+    let direct = "again:\naddi a0, a0, 1\nbeq a0, zero, out\n\
+                  addi a1, a1, 3\nbeq a1, zero, out\n\
+                  xor a2, a2, a1\nbltu a0, zero, out\n\
+                  addi a3, a3, -1\nbne a3, zero, again\n\
+                  out:\nebreak\n";
+    for (name, code) in [
+        ("through registers", ring),
+        ("merged by the compiler", direct),
+    ] {
+        let bare = Bare::new(code)?;
+        let mut executor = JitExecutor::default();
+        let mut is_right = true;
+        let sampler = perf_bench::Sampler {
+            iters: Some(1),
+            ..lab.sampler()
+        };
+        let samples = sampler.run(|| {
+            let mut hart = bare.hart();
+            hart.set_x(XReg::A3, TURNS);
+            let preempt = AtomicU32::new(0);
+            let exit = executor.run(&mut hart, &bare.memory, Budget::Unlimited, &preempt);
+            is_right &= exit == Exit::Breakpoint && hart.x(XReg::A0) == TURNS;
+        });
+        if !is_right {
+            result.mark_invalid(format!("{name}: the loop did not run as often as asked"));
+            return Ok(Measured::Done(result));
+        }
+        let samples: Vec<Sample> = samples
+            .into_iter()
+            .map(|sample| Sample {
+                iters: TURNS * BLOCKS_PER_TURN,
+                ..sample
+            })
+            .collect();
+        result.push_metrics(Metrics::from_samples(name, &samples));
+        if code == ring {
+            result.extend_samples(samples);
+        }
     }
-    let blocks = TURNS * BLOCKS_PER_TURN;
-    result.extend_samples(samples.into_iter().map(|s| Sample { iters: blocks, ..s }));
-    result.push_metrics(Metrics::from_samples("blocks entered", result.samples()));
-    if let Some(summary) = result.summary().filter(|summary| summary.q25 > 0.0) {
-        result.record_kpi("jit.blocks_per_s", 1e9 / summary.q25, Unit::PerSecond)?;
+    if let Some(summary) = result.summary().filter(|summary| summary.median > 0.0) {
+        result.record_kpi("jit.blocks_per_s", 1e9 / summary.median, Unit::PerSecond)?;
     }
+
+    let bare = Bare::new("again:\naddi a0, a0, 1\nj again\n")?;
+    let mut executor = JitExecutor::default();
+    let mut hart = bare.hart();
+    let mut n_calls = 0;
+    let samples = lab.sampler().run(|| {
+        n_calls += 1;
+        executor.execute(&mut hart, &bare.memory)
+    });
+    if hart.x(XReg::A0) != n_calls {
+        result.mark_invalid(format!("{n_calls} calls, but a0 is {}", hart.x(XReg::A0)));
+    }
+    result.push_metrics(Metrics::from_samples("a call of execute() each", &samples));
     Ok(Measured::Done(result))
 }
 
-/// A warm lookup in the code cache, minus an empty loop.
-fn cache_hit(_: &Lab, _: BenchmarkResult) -> Result<Measured> {
-    or_skip!(engine_named("jit"));
-    Ok(Measured::Skipped(
-        "the code cache offers no lookup to measure yet".to_owned(),
-    ))
+/// A warm lookup in the code cache, minus the same loop without it. The
+/// addresses are those of 64 compiled blocks, in turn.
+fn cache_hit(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
+    const LOOKUPS: usize = 64;
+    let text = GuestText::load(lab, "coremix")?;
+    let pcs: Vec<GuestAddr> = text.block_starts.iter().copied().take(LOOKUPS).collect();
+    let mut executor = JitExecutor::default();
+    let n_compiled = executor.batch(text.memory(), &pcs);
+    if n_compiled != LOOKUPS {
+        result.mark_invalid(format!("{n_compiled} of {LOOKUPS} blocks compiled"));
+        return Ok(Measured::Done(result));
+    }
+    let sampler = lab.sampler();
+    let mut n_found = 0_usize;
+    let with = sampler.run(|| {
+        n_found = 0;
+        for pc in &pcs {
+            n_found += usize::from(executor.is_compiled(text.memory(), black_box(*pc)));
+        }
+        n_found
+    });
+    if n_found != LOOKUPS {
+        result.mark_invalid(format!("{n_found} of {LOOKUPS} lookups hit"));
+        return Ok(Measured::Done(result));
+    }
+    let without = sampler.run(|| {
+        let mut n_even = 0_usize;
+        for pc in &pcs {
+            n_even += usize::from(black_box(*pc).0 & 1 == 0);
+        }
+        n_even
+    });
+    let per_lookup = |samples: Vec<Sample>| -> Vec<Sample> {
+        samples
+            .into_iter()
+            .map(|s| Sample {
+                iters: s.iters * LOOKUPS as u64,
+                ..s
+            })
+            .collect()
+    };
+    let (with, without) = (per_lookup(with), per_lookup(without));
+    result.push_metrics(Metrics::from_samples("lookups", &with));
+    result.push_metrics(Metrics::from_samples("empty loop", &without));
+    let empty_ns = median_of(&without).context("no samples of the empty loop")?;
+    let hit_ns = median_of(&with).context("no samples of lookups")?;
+    result.extend_samples(with);
+    result.record_kpi(
+        "jit.cache_hit_ns",
+        (hit_ns - empty_ns).max(0.0),
+        Unit::Nanosecond,
+    )?;
+    Ok(Measured::Done(result))
+}
+
+/// Median per iteration of the measured samples.
+fn median_of(samples: &[Sample]) -> Option<f64> {
+    let values: Vec<f64> = samples
+        .iter()
+        .filter(|sample| sample.phase == Phase::Measure)
+        .filter_map(Sample::per_iter)
+        .collect();
+    perf_bench::Summary::of(&values)
+        .ok()
+        .map(|summary| summary.median)
+}
+
+/// A guest program in memory, not run, and where its blocks begin.
+struct GuestText {
+    process: Process,
+    /// The same once more: what the interpreter changes, the JIT must not see.
+    twin: Process,
+    block_starts: Vec<GuestAddr>,
+}
+
+impl GuestText {
+    /// Loads a guest and finds, by decoding its code from one end to the other,
+    /// every instruction that follows a branch or jump.
+    fn load(lab: &Lab, name: &str) -> Result<Self> {
+        let guest = lab.guests.named(name)?;
+        let path = lab.guests.elf(guest);
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let image = ElfImage::parse(&bytes)?;
+        let load = |bytes: Vec<u8>| {
+            let config = ProcessConfig {
+                stdio: Stdio::Null,
+                ..ProcessConfig::default()
+            };
+            Process::from_bytes(name, bytes, &[name.as_bytes()], &[], config)
+        };
+        let (process, twin) = (load(bytes.clone())?, load(bytes)?);
+        let mut block_starts = Vec::new();
+        let code = image
+            .segments()
+            .iter()
+            .filter(|segment| segment.prot.contains(Prot::EXEC));
+        for segment in code {
+            let (mut pc, end) = (
+                segment.start,
+                GuestAddr(segment.start.0 + segment.file_bytes),
+            );
+            let mut is_start = true;
+            while pc < end {
+                let decoded = process
+                    .memory()
+                    .fetch(pc)
+                    .ok()
+                    .and_then(|bits| decode(bits).ok());
+                let Some(decoded) = decoded else {
+                    // Padding, or data between functions.
+                    pc = GuestAddr(pc.0 + 2);
+                    is_start = false;
+                    continue;
+                };
+                if is_start {
+                    block_starts.push(pc);
+                }
+                is_start = ends_block(decoded.inst);
+                pc = GuestAddr(pc.0 + u64::from(decoded.len));
+            }
+        }
+        Ok(Self {
+            process,
+            twin,
+            block_starts,
+        })
+    }
+
+    fn memory(&self) -> &GuestMemory {
+        self.process.memory()
+    }
+
+    /// Runs the block at `pc` on both engines, from a hart without history.
+    fn agree(
+        &self,
+        pc: GuestAddr,
+        jit: &mut JitExecutor,
+        interpreter: &mut InterpreterExecutor,
+    ) -> Result<(), String> {
+        let (mut left, mut right) = (Hart::new(pc), Hart::new(pc));
+        let exits = (
+            jit.execute(&mut left, self.memory()),
+            interpreter.execute(&mut right, self.twin.memory()),
+        );
+        // After a trap only pc and cause are promised; see JitConfig.
+        let has_registers = !matches!(exits.1, Exit::Trap(_));
+        let differs = XReg::ALL.iter().any(|reg| left.x(*reg) != right.x(*reg));
+        if exits.0 != exits.1 || left.pc() != right.pc() || (has_registers && differs) {
+            return Err(format!(
+                "the block at {pc} ends with {} and {}",
+                exits.0, exits.1
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether control may go elsewhere behind it.
+fn ends_block(inst: Inst) -> bool {
+    matches!(
+        inst,
+        Inst::Beq(_)
+            | Inst::Bne(_)
+            | Inst::Blt(_)
+            | Inst::Bge(_)
+            | Inst::Bltu(_)
+            | Inst::Bgeu(_)
+            | Inst::Jal(_)
+            | Inst::Jalr(_)
+            | Inst::Ecall(_)
+            | Inst::Ebreak(_)
+    )
 }
 
 /// Code at an address, without a process around it.

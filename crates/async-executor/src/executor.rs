@@ -443,8 +443,8 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
             let run_ref = &mut *run;
             run_ref.tiered.follow(run_ref.memory, &run_ref.cache);
             let offset = run_ref.cache.lookup((*state).pc);
-            if offset == 0 {
-                continue; // dropped just now
+            if offset == 0 || mxcsr_of(0, (*state).frm).is_none() {
+                continue; // dropped, or made unusable by what was interpreted
             }
             enter_code(run, state, offset)
         };

@@ -25,7 +25,7 @@ impl Random {
 
     /// What guests pass: plausible values more often than noise.
     fn argument(&mut self) -> u64 {
-        match self.below(12) {
+        match self.below(13) {
             0 => 0,
             1 => self.below(8),
             2 => self.below(256),
@@ -37,6 +37,7 @@ impl Random {
             8 => 1 << self.below(64),
             9 => (1_u64 << 63) - self.below(3),
             10 => -100_i64 as u64,
+            11 => self.next() & !4095,
             _ => self.next(),
         }
     }
@@ -94,7 +95,7 @@ fn garbage_in_every_call_is_answered() {
 fn huge_lengths_everywhere_are_answered() {
     let dir = TempDir::new("huge");
     let mut random = Random(7);
-    let sizes = [u64::MAX, u64::MAX - 4095, 1 << 63, i64::MAX as u64, 1 << 47, 1 << 32, u64::from(u32::MAX)];
+    let sizes = [u64::MAX, u64::MAX - 4095, u64::MAX << 13, 1 << 63, i64::MAX as u64, 1 << 47, 1 << 32, u64::from(u32::MAX)];
     for number in (0..500).filter(|n| !ENDING.contains(n)) {
         let mut g = caged(&dir, &mut random);
         g.preempt.store(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use vm_core::isa::{Decoded, Inst};
 use vm_core::mem::GuestMemory;
 use vm_core::{Cause, GuestAddr, Trap, XReg};
 
-use super::cache::{CHUNK_RECORDS, Cache, Chunk, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
+use super::cache::{CHUNK_RECORDS, Cache, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
 use super::exec::{Flow, Machine, Micro};
 use super::tier::{Control, Stop, Tier};
 use super::block::{self, BLOCK_INSTS_MAX};
@@ -239,15 +239,15 @@ impl InterpCore {
         // distance is what it has executed. `i` never leaves the chunk (C1);
         // the mask says so to the compiler.
         let mut here = at;
-        let mut chunk: &Chunk = &chunks[split(here).0];
-        let mut i = split(here).1 as u16;
+        let mut chunk = &chunks[split(here).0];
+        let mut i = split(here).1;
         let mut begun = i;
 
         /// Leaves at once; `$n` instructions of this straight run retired.
         macro_rules! leave {
             ($pc:expr, $n:expr, $leave:expr) => {{
                 state.pc = $pc;
-                control.budget = left - u64::from($n);
+                control.budget = left - $n as u64;
                 return $leave;
             }};
         }
@@ -255,33 +255,33 @@ impl InterpCore {
         /// begins at `$target`, whose first record `$link` says.
         macro_rules! go {
             ($target:expr, $n:expr, $event:expr, $link:expr) => {{
-                left -= u64::from($n);
+                left -= $n as u64;
                 if left < STRAIGHT_MAX as u64 || is_raised(preempt) {
-                    leave!($target, 0u16, Leave::Poll);
+                    leave!($target, 0, Leave::Poll);
                 }
                 let link: u32 = $link;
                 let Some(next) = chunks.get(split(link).0) else {
-                    let from = here + u32::from(i - 1 - begun);
-                    leave!($target, 0u16, Leave::Miss { from: Some(from), event: $event });
+                    let from = here + (i - 1 - begun) as u32;
+                    leave!($target, 0, Leave::Miss { from: Some(from), event: $event });
                 };
                 if T::ENABLED && $event && self.is_hot(link, $target, tier) {
-                    leave!($target, 0u16, Leave::Stop(Stop::Handover));
+                    leave!($target, 0, Leave::Stop(Stop::Handover));
                 }
                 here = link;
                 chunk = next;
-                i = split(link).1 as u16;
+                i = split(link).1;
                 begun = i;
             }};
         }
 
         loop {
-            let record = &chunk.records[usize::from(i) % CHUNK_RECORDS];
-            i = i.wrapping_add(1);
+            let record = &chunk.records[i % CHUNK_RECORDS];
+            i += 1;
             let mut machine = Machine {
                 state: &mut *state,
                 memory,
                 record,
-                retired: || retired_before - left + u64::from(i - begun) - 1,
+                retired: || retired_before - left + (i - begun) as u64 - 1,
                 target: 0,
                 exit: Exit::BudgetSpent,
             };
@@ -323,7 +323,7 @@ impl InterpCore {
                     });
                 }
                 Flow::Aside => {
-                    let retired = retired_before - left + u64::from(i - begun) - 1;
+                    let retired = retired_before - left + (i - begun) as u64 - 1;
                     let decoded = self.cache.asides[record.link.get() as usize];
                     let pc = record.pc();
                     if let Err(exit) = one(state, memory, decoded, pc, retired) {

@@ -234,38 +234,33 @@ impl Region {
     /// all registers in the hart.
     pub(crate) fn successors(&self, id: NodeId) -> Vec<(NodeId, bool)> {
         let node = &self.nodes[id];
-        let mut out = Vec::new();
-        let mut edge = |target: Target| match target {
-            Target::Node(to) => out.push((to, false)),
-            // Out of an inlined callee the way goes by a host call and on
-            // behind the call, like after any other.
-            Target::Outside(_) if node.context != 0 => {
-                if let Target::Node(cont) = self.contexts[node.context].cont {
-                    out.push((cont, true));
-                }
-            }
-            Target::Outside(_) => {}
+        let to = |target: Target| match target {
+            Target::Node(to) => Some((to, false)),
+            Target::Outside(_) => self.after_leaving(node.context),
         };
         match node.end {
-            End::Goto(target) => edge(target),
-            End::Branch { taken, fall } => {
-                edge(taken);
-                edge(fall);
-            }
-            End::Call { cont: Target::Node(cont), .. } => out.push((cont, true)),
+            End::Goto(target) => to(target).into_iter().collect(),
+            End::Branch { taken, fall } => to(taken).into_iter().chain(to(fall)).collect(),
+            End::Call { cont: Target::Node(cont), .. } => vec![(cont, true)],
             End::Return if node.context != 0 => {
-                if let Target::Node(cont) = self.contexts[node.context].cont {
-                    out.push((cont, false));
+                let context = &self.contexts[node.context];
+                match context.cont {
+                    Target::Node(cont) => vec![(cont, false)],
+                    Target::Outside(_) => self.after_leaving(context.parent).into_iter().collect(),
                 }
             }
-            End::Jump if node.context != 0 => {
-                if let Target::Node(cont) = self.contexts[node.context].cont {
-                    out.push((cont, true));
-                }
-            }
-            End::Call { .. } | End::Return | End::Jump | End::Interpret(_) => {}
+            End::Call { .. } | End::Jump => self.after_leaving(node.context).into_iter().collect(),
+            End::Return | End::Interpret(_) => Vec::new(),
         }
-        out
+    }
+
+    /// The way out of an inlined callee is a host call, and goes on behind
+    /// the guest's call like any other.
+    fn after_leaving(&self, context: usize) -> Option<(NodeId, bool)> {
+        match self.contexts[context].cont {
+            Target::Node(cont) if context != 0 => Some((cont, true)),
+            _ => None,
+        }
     }
 }
 

@@ -558,7 +558,9 @@ impl Process {
         let directory = self.directory(dir, path)?;
         // What the guest opens is never inherited by programs of the host.
         let flags = flags | OFlags::CLOEXEC;
-        let mode = if flags.intersects(OFlags::CREATE | OFlags::TMPFILE) {
+        // O_TMPFILE has the bit of O_DIRECTORY, too: all of it must be there.
+        let creates = flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE);
+        let mode = if creates {
             mode & !permissions(self.umask.into())
         } else {
             Mode::empty()

@@ -113,15 +113,14 @@ pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
 
     let start = place(p, GuestAddr(addr), bytes, flags)?;
     let Process { space, memory, bounce, .. } = p;
-    let range = start.0..start.0 + bytes;
     match file {
         None => {
             memory.map(start, bytes, prot).map_err(errno)?;
-            space.forget_file(range);
+            space.forget_file(start.0..start.0 + bytes);
         }
         Some(file) => {
             memory.map(start, bytes, Prot::READ | Prot::WRITE).map_err(errno)?;
-            space.note_file(range);
+            space.note_file(start.0..start.0 + bytes);
             let read = read_into(memory, bounce, &file, UserSlice::new(start.0, bytes), offset);
             let done = read.and_then(|()| memory.protect(start, bytes, prot).map_err(errno));
             if let Err(error) = done {

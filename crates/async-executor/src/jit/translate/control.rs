@@ -56,9 +56,22 @@ impl Translator<'_> {
         let (leave, go_on) = (self.cold_block(), self.b.create_block());
         self.b.ins().brif(spent, leave, &[], go_on, &[]);
         self.switch_to(leave);
-        self.leave_to_interpreter(pc);
+        self.store_all();
+        let pc = self.iconst(pc | 1);
+        self.b.ins().return_(&[pc]);
         self.switch_to(go_on);
         self.store_hart(rest, abi::word(abi::BUDGET));
+    }
+
+    /// Counting flavour: gives back what a node took for instructions that it
+    /// has not executed when it is left after `executed` of them.
+    pub(super) fn refund(&mut self, executed: usize) {
+        let left = self.region.nodes[self.node].insts.len() - executed;
+        if self.flavour.counting && left > 0 {
+            let rest = self.load_hart(I64, abi::word(abi::BUDGET));
+            let rest = self.b.ins().iadd_imm_s(rest, left as i64);
+            self.store_hart(rest, abi::word(abi::BUDGET));
+        }
     }
 
     pub(super) fn end(&mut self, end: End) {
@@ -136,7 +149,8 @@ impl Translator<'_> {
             Target::Node(id) => {
                 let missing = self.flow.cached[id] & !self.cached;
                 let dying = self.dirty & !self.flow.live[id] & self.flow.needed[id];
-                if missing == 0 && dying == 0 && !self.polls(id) {
+                let dirtied = (self.flow.dirty[id] & !self.dirty) >> 32;
+                if missing == 0 && dirtied == 0 && dying == 0 && !self.polls(id) {
                     Edge { block: self.blocks[id], is_own: false }
                 } else {
                     Edge { block: self.b.create_block(), is_own: true }
@@ -176,6 +190,8 @@ impl Translator<'_> {
         self.flush(!self.flow.live[id] & self.flow.needed[id]);
         let missing = self.flow.cached[id] & !self.cached;
         self.load(missing);
+        let pc = self.region.nodes[id].pc;
+        self.guard_boxes(self.flow.dirty[id] & !self.dirty, pc);
         self.b.ins().jump(self.blocks[id], &[]);
     }
 
@@ -236,11 +252,19 @@ impl Translator<'_> {
         leave
     }
 
+    /// Stores what is dirty on a way out; the way on knows what it knew.
+    fn store_all(&mut self) {
+        let known = (self.cached, self.dirty, self.f, self.unread.clone());
+        self.store(self.dirty);
+        (self.cached, self.dirty, self.f, self.unread) = known;
+    }
+
     // Ways out.
 
     /// The interpreter goes on at `pc`, all host frames gone.
     pub(super) fn leave_to_interpreter(&mut self, pc: u64) {
-        self.store(self.dirty);
+        self.refund(self.index);
+        self.store_all();
         let pc = self.iconst(pc | 1);
         self.b.ins().return_(&[pc]);
     }

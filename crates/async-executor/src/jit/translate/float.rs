@@ -11,8 +11,7 @@
 //!   and zeros otherwise: the odd cases go through the interpreter.
 //!
 //! Single precision is NaN-boxed in 64 bits. A cached register has a
-//! [`Form`]; crossing nodes it has the form that its uses in the region ask
-//! for most ([`border_forms`]).
+//! [`Form`]; crossing nodes it has the form of [`border_forms`].
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F64, I32, I64};
@@ -80,27 +79,22 @@ pub(super) enum Int {
     U64,
 }
 
-/// The form that most uses of each register in the region ask for.
+/// The form in which each register crosses nodes: single where the region
+/// uses it in no other way. A double can hold what is no proper box.
 pub(super) fn border_forms(region: &Region) -> [Form; 32] {
-    let mut balance = [0_i32; 32];
+    let (mut single, mut double) = (0, 0);
     for located in region.nodes.iter().flat_map(|n| &n.insts) {
-        let set = (reads_of(located.inst) | writes_of(located.inst)) >> 32;
-        if set == 0 {
-            continue;
-        }
-        let row = located.inst.op().row();
-        let single = match located.inst {
-            Inst::FcvtDS(_) => true, // reads single
-            Inst::FcvtSD(_) => false,
-            _ => row.extension == Extension::F,
-        };
-        for (i, count) in balance.iter_mut().enumerate() {
-            if set >> i & 1 != 0 {
-                *count += if single { 1 } else { -1 };
-            }
+        let (reads, writes) = (reads_of(located.inst) >> 32, writes_of(located.inst) >> 32);
+        match located.inst {
+            Inst::FcvtDS(_) => (single, double) = (single | reads, double | writes),
+            Inst::FcvtSD(_) => (single, double) = (single | writes, double | reads),
+            inst if inst.op().row().extension == Extension::F => single |= reads | writes,
+            _ => double |= reads | writes,
         }
     }
-    balance.map(|count| if count > 0 { Form::Single } else { Form::Double })
+    std::array::from_fn(|i| {
+        if (single & !double) >> i & 1 != 0 { Form::Single } else { Form::Double }
+    })
 }
 
 type Ins<'short, 'long> = FuncInstBuilder<'short, 'long>;
@@ -147,12 +141,32 @@ impl<'a> Translator<'a> {
         if self.is_cached(r) && self.f[r.index()].form == form {
             return;
         }
+        if form == Form::Single {
+            // Unboxing may lose bits: what is dirty goes home first.
+            self.flush(Self::f_bit(r));
+        }
         let value = match form {
             Form::Double => self.load_double(r),
             Form::Single => self.load_single(r),
         };
-        let exact = true;
-        self.define(r, form, exact, value);
+        self.define(r, form, true, value);
+    }
+
+    /// For a node that takes `set` for dirty although it is not: a single that
+    /// is no proper box must not be written back, so such a register sends
+    /// control to the interpreter instead, which goes on at `pc`.
+    pub(super) fn guard_boxes(&mut self, set: u64, pc: u64) {
+        for r in FReg::ALL {
+            if set & Self::f_bit(r) != 0 && self.border_forms[r.index()] == Form::Single {
+                let high = self.load_hart(I32, layout::F + 8 * r.index() as i32 + 4);
+                let odd = self.b.ins().icmp_imm_s(IntCC::NotEqual, high, -1);
+                let (leave, go_on) = (self.cold_block(), self.b.create_block());
+                self.b.ins().brif(odd, leave, &[], go_on, &[]);
+                self.switch_to(leave);
+                self.leave_to_interpreter(pc);
+                self.switch_to(go_on);
+            }
+        }
     }
 
     /// All 64 bits of a register, exact, from wherever they are.
@@ -277,14 +291,34 @@ impl<'a> Translator<'a> {
     pub(super) fn store_to_guest(&mut self, a: FStore, form: Form) {
         let address = self.host_address(a.rs1);
         let flags = self.guest_flags;
-        if form == Form::Single && !(self.is_cached(a.rs2) && self.f[a.rs2.index()].form == form) {
-            // `fsw` stores the low half, boxed or not.
-            let bits = self.bits(a.rs2);
-            self.b.ins().istore32(flags, bits, address, a.imm);
+        if form == Form::Single {
+            let word = self.low_half(a.rs2);
+            self.b.ins().store(flags, word, address, a.imm);
             return;
         }
         let value = self.exact_operand(a.rs2, form);
         self.b.ins().store(flags, value, address, a.imm);
+    }
+
+    /// The low half as it is, boxed or not.
+    fn low_half(&mut self, r: FReg) -> Value {
+        if !self.is_cached(r) {
+            return self.load_hart(I32, layout::F + 8 * r.index() as i32);
+        }
+        match self.f[r.index()].form {
+            // What a clean register was made from need not be a proper box.
+            Form::Single if self.dirty & Self::f_bit(r) == 0 => {
+                self.load_hart(I32, layout::F + 8 * r.index() as i32)
+            }
+            Form::Single => {
+                let value = self.exact(r);
+                self.b.ins().bitcast(I32, MemFlagsData::new(), value)
+            }
+            Form::Double => {
+                let bits = self.bits(r);
+                self.b.ins().ireduce(I32, bits)
+            }
+        }
     }
 
     /// All 64 bits as an integer.
@@ -543,14 +577,7 @@ impl<'a> Translator<'a> {
             self.set_x(a.rd, value);
             return;
         }
-        // The low half as it is, boxed or not.
-        let word = if self.is_cached(a.rs1) && self.f[a.rs1.index()].form == Form::Single {
-            let value = self.exact(a.rs1);
-            self.b.ins().bitcast(I32, MemFlagsData::new(), value)
-        } else {
-            let bits = self.bits(a.rs1);
-            self.b.ins().ireduce(I32, bits)
-        };
+        let word = self.low_half(a.rs1);
         self.set_word(a.rd, word);
     }
 

@@ -171,6 +171,8 @@ struct Translator<'a> {
     // The point that is being translated.
     node: NodeId,
     at: Located,
+    /// Instructions of the node before `at`.
+    index: usize,
     cached: RegSet,
     dirty: RegSet,
     f: [FState; 32],
@@ -232,6 +234,7 @@ impl<'a> Translator<'a> {
             border_forms: float::border_forms(region),
             node: 0,
             at: region.nodes[0].insts[0],
+            index: region.nodes[0].insts.len(),
             cached: 0,
             dirty: 0,
             f: [FState::default(); 32],
@@ -256,9 +259,11 @@ impl<'a> Translator<'a> {
         if self.flavour.counting {
             self.count(node.pc, node.insts.len());
         }
-        for &located in &node.insts {
+        for (index, &located) in node.insts.iter().enumerate() {
+            self.index = index;
             self.inst(located);
         }
+        self.index = node.insts.len();
         self.end(node.end);
     }
 
@@ -385,6 +390,7 @@ impl<'a> Translator<'a> {
         let (leave, go_on) = (self.cold_block(), self.b.create_block());
         self.b.ins().brif(status, leave, &[], go_on, &[]);
         self.switch_to(leave);
+        self.refund(self.index + 1);
         self.b.ins().return_(&[status]);
         self.switch_to(go_on);
     }

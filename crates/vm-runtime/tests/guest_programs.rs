@@ -1,0 +1,297 @@
+//! C programs compiled for RV64GC and run by the command, on every engine.
+//!
+//! Output and status are compared with what the row expects and, where
+//! qemu-riscv64 is installed, with what it makes of the same program. Without
+//! a cross compiler the rows are skipped, and the test says so. The programs
+//! of benches/guests need no compiler and run always.
+
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use common::TempDir;
+use vm_runtime::EngineKind;
+
+const HARTLOOM: &str = env!("CARGO_BIN_EXE_hartloom");
+const COMPILER: &str = "riscv64-linux-gnu-gcc";
+const QEMU: &str = "qemu-riscv64";
+
+/// Longer than any guest here takes, even interpreted without optimisation.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a program did.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// As a shell would say it.
+fn shell_status(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Runs a command to its end, which must come.
+#[track_caller]
+fn run(command: &mut Command, input: &str) -> Run {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let reader = |mut pipe: Box<dyn std::io::Read + Send>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let stdout = reader(Box::new(child.stdout.take().unwrap()));
+    let stderr = reader(Box::new(child.stderr.take().unwrap()));
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("{command:?} did not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    feeder.join().unwrap();
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    Run { status: shell_status(status), stdout, stderr }
+}
+
+fn installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+}
+
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
+/// A program of tests/guests, compiled.
+fn compile(dir: &TempDir, source: &str, flags: &[&str]) -> PathBuf {
+    let source_path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let program = dir.0.join(format!("{source}{}.elf", flags.concat()));
+    let output = Command::new(COMPILER)
+        .args(["-O1", "-g0", "-w", "-o"])
+        .arg(&program)
+        .arg(source_path)
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+/// How programs are linked: static always, and as a static PIE where the C
+/// library has the start file for it.
+fn links() -> Vec<&'static [&'static str]> {
+    let mut links = vec![&["-static", "-lm"][..]];
+    let found = Command::new(COMPILER).arg("-print-file-name=rcrt1.o").output().unwrap().stdout;
+    // A file that is not found is printed as it was asked for.
+    if found.starts_with(b"/") {
+        links.push(&["-static-pie", "-fPIE", "-lm"]);
+    } else {
+        note("skipped: static PIE with a C library, whose rcrt1.o is not installed");
+    }
+    links
+}
+
+/// How a program is run and what is expected.
+struct Row {
+    source: &'static str,
+    args: &'static [&'static str],
+    input: &'static str,
+    status: i32,
+    /// A part of standard output.
+    stdout: &'static str,
+    /// A part of what hartloom says.
+    stderr: &'static str,
+}
+
+const fn row(
+    source: &'static str,
+    args: &'static [&'static str],
+    status: i32,
+    stdout: &'static str,
+    stderr: &'static str,
+) -> Row {
+    Row { source, args, input: "", status, stdout, stderr }
+}
+
+/// In arguments, `DIR` is a fresh directory.
+const ROWS: &[Row] = &[
+    row("files.c", &["DIR"], 0, "sum 49995000 first 0", ""),
+    row("malloc.c", &[], 0, "malloc fine, refused 1", ""),
+    row("args.c", &["a b", "--strace", "", "-x"], 42, "[a b]\n[--strace]\n[]\n[-x]\nyes 0\n", ""),
+    row("clock.c", &[], 0, "slept 1\nnow 1\nrandom 1\nusage 0\nclock 1\ncpus 1\n", ""),
+    row("math.c", &[], 0, "jumps 3", ""),
+    row("maps.c", &["DIR/map"], 0, "maps 1 stack 1", ""),
+    Row {
+        source: "echo.c",
+        args: &[],
+        input: "one\ntwo\nthree",
+        status: 3,
+        stdout: "one\ntwo\nthree",
+        stderr: "3 lines",
+    },
+    row("pie.c", &[], 42, "position-independent\n", ""),
+    row("fault.c", &["7"], 7, "before 7", ""),
+    row("fault.c", &["abort"], 134, "before abort", "SIGABRT"),
+    row("fault.c", &["null"], 139, "before null", "SIGSEGV: load page fault (address 0x0) at 0x"),
+    row("fault.c", &["write-text"], 139, "before", "SIGSEGV: store page fault"),
+    row("fault.c", &["jump"], 139, "before jump", "SIGSEGV: instruction page fault"),
+    row("fault.c", &["illegal"], 132, "before illegal", "SIGILL: illegal instruction (bits 0x0)"),
+    row("fault.c", &["overflow"], 139, "before overflow", "looks like stack overflow"),
+    row("fault.c", &["break"], 133, "before break", "SIGTRAP: breakpoint at 0x"),
+    row("fault.c", &["term"], 143, "before term", ""),
+    row("fault.c", &["misaligned"], 135, "before misaligned", "SIGBUS: misaligned"),
+];
+
+#[test]
+fn programs_behave_as_elsewhere() {
+    if !installed(COMPILER) {
+        note(&format!("skipped: {COMPILER} is not installed"));
+        return;
+    }
+    let qemu = installed(QEMU);
+    if !qemu {
+        note(&format!("{QEMU} is not installed: rows are compared with expectations only"));
+    }
+    let dir = TempDir::new("programs");
+    let scratch = dir.0.join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let links = links();
+    for row in ROWS {
+        let freestanding = [&["-static-pie", "-fPIE", "-nostdlib"][..]];
+        let links = if row.source == "pie.c" { &freestanding[..] } else { &links[..] };
+        for &flags in links {
+            let program = compile(&dir, row.source, flags);
+            let scratch = scratch.to_str().unwrap();
+            let args: Vec<String> = row.args.iter().map(|a| a.replace("DIR", scratch)).collect();
+            let reference = qemu.then(|| {
+                let mut command = Command::new(QEMU);
+                command.arg(&program).args(&args).env("HARTLOOM_TEST", "yes");
+                run(&mut command, row.input)
+            });
+            for engine in EngineKind::ALL {
+                let mut command = Command::new(HARTLOOM);
+                command.args(["run", "--engine", engine.name(), "--env", "HARTLOOM_TEST=yes"]);
+                command.arg(&program).args(&args);
+                let ours = run(&mut command, row.input);
+                let what = format!("{} {:?} {flags:?} on {}", row.source, row.args, engine.name());
+                assert_eq!(ours.status, row.status, "{what}: {ours:?}");
+                assert!(ours.stdout.contains(row.stdout), "{what}: {ours:?}");
+                assert!(ours.stderr.contains(row.stderr), "{what}: {ours:?}");
+                if let Some(reference) = &reference {
+                    assert_eq!(ours.stdout, reference.stdout, "{what} against {QEMU}");
+                    assert_eq!(ours.status, reference.status, "{what} against {QEMU}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_as_it_would_natively() {
+    if !installed(COMPILER) {
+        note(&format!("skipped: {COMPILER} is not installed"));
+        return;
+    }
+    let dir = TempDir::new("closed-pipe");
+    let program = compile(&dir, "fault.c", &["-static"]);
+    let mut child = Command::new(HARTLOOM)
+        .arg("run")
+        .arg(&program)
+        .arg("pipe")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut some = [0; 100];
+    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    assert_eq!(shell_status(child.wait().unwrap()), 141);
+}
+
+#[test]
+fn an_interrupt_ends_waiting_and_computing_programs() {
+    if !installed(COMPILER) {
+        note(&format!("skipped: {COMPILER} is not installed"));
+        return;
+    }
+    let dir = TempDir::new("interrupt");
+    let program = compile(&dir, "echo.c", &["-static"]);
+    for flags in [&[][..], &["--stats=json"][..]] {
+        let mut child = Command::new(HARTLOOM)
+            .arg("run")
+            .args(flags)
+            .arg(&program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                let _ = child.kill();
+                panic!("{flags:?}: still waits for input");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(2), "{flags:?}: dies as a native program");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("\"outcome\":\"interrupted\""), !flags.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn benchmark_guests_print_what_is_expected() {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/guests");
+    let Ok(manifest) = std::fs::read(guests.join("manifest.json")) else {
+        note("skipped: benches/guests/manifest.json is not there");
+        return;
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let mut n_run = 0;
+    for guest in manifest["guests"].as_array().unwrap() {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let program = guests.join(text(&guest["elf"]["path"]));
+        let expected = guests.join(text(&guest["quick"]["expected"]["path"]));
+        if !program.exists() || !expected.exists() {
+            note(&format!("skipped: {} is not built", guest["name"]));
+            continue;
+        }
+        let expected = String::from_utf8(std::fs::read(expected).unwrap()).unwrap();
+        let args: Vec<String> =
+            guest["quick"]["args"].as_array().unwrap().iter().map(text).collect();
+        for engine in EngineKind::ALL {
+            let mut command = Command::new(HARTLOOM);
+            command.args(["run", "--engine", engine.name()]).arg(&program).args(&args);
+            let ours = run(&mut command, "");
+            let what = format!("{} on {}", guest["name"], engine.name());
+            assert_eq!(ours.stdout, expected, "{what}: {}", ours.stderr);
+            assert_eq!(ours.status, 0, "{what}");
+            n_run += 1;
+        }
+    }
+    note(&format!("{n_run} runs of benchmark guests"));
+}
