@@ -231,11 +231,9 @@ fn unsafe_inventory(root: &Path, sources: &[PathBuf]) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// The files meant by `allow(unsafe_code` in the source at `place`: a module
-/// declared under it, or the file itself.
+/// The files that the source at `place` allows unsafe code: a module declared
+/// under the attribute, or the file itself.
 fn unsafe_modules(place: &str, source: &str) -> Vec<String> {
-    // Not found in this very file: split like the macros above.
-    let marker = concat!("allow(unsafe", "_code");
     let (dir, file) = place.rsplit_once('/').unwrap_or(("", place));
     let stem = file.trim_end_matches(".rs");
     // `mod x;` in lib.rs, main.rs or mod.rs is beside them, elsewhere below.
@@ -243,22 +241,35 @@ fn unsafe_modules(place: &str, source: &str) -> Vec<String> {
         "lib" | "main" | "mod" => dir.to_owned(),
         _ => format!("{dir}/{stem}"),
     };
+    // Comments may speak of the attribute, and it may be broken over lines.
+    let code: Vec<&str> = source
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+        .collect();
+    let code = code.join(" ");
     let mut modules = Vec::new();
-    let mut rest = source;
-    while let Some(at) = rest.find(marker) {
-        rest = &rest[at + marker.len()..];
-        let after = rest.find(']').map_or("", |end| &rest[end + 1..]);
-        // Past further attributes and comments, up to the item.
-        let item = after
-            .lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with("#["))
-            .unwrap_or_default();
-        let declared = item
-            .split_whitespace()
-            .skip_while(|word| *word != "mod")
-            .nth(1)
-            .and_then(|name| name.strip_suffix(';'));
+    for attribute in code
+        .split("#[allow(")
+        .skip(1)
+        .chain(code.split("#![allow(").skip(1))
+    {
+        if !attribute.trim_start().starts_with("unsafe_code") {
+            continue;
+        }
+        // The item behind this attribute and any further ones.
+        let mut item = attribute.find(")]").map_or("", |end| &attribute[end + 2..]);
+        while let Some(next) = item.trim_start().strip_prefix("#[") {
+            item = next.find(']').map_or("", |end| &next[end + 1..]);
+        }
+        let mut words = item.split_whitespace();
+        let declared = match (words.next(), words.next(), words.next()) {
+            (Some("mod"), Some(name), _) => name.strip_suffix(';'),
+            (Some(visibility), Some("mod"), Some(name)) if visibility.starts_with("pub") => {
+                name.strip_suffix(';')
+            }
+            _ => None,
+        };
         modules.push(match declared {
             Some(name) => format!("{base}/{name}.rs"),
             None => place.to_owned(),
@@ -343,7 +354,9 @@ mod tests {
 
     #[test]
     fn unsafe_declarations_name_their_files() {
-        let attribute = concat!("#[allow(unsafe", "_code, reason = \"r\")]\n");
+        // In two parts, so that this file does not find itself.
+        let attribute = concat!("#[allow(", "unsafe_code, reason = \"r\")]\n");
+        let broken = concat!("#[allow(", "\n    unsafe_code,\n    reason = \"r\"\n)]\n");
         let check = |place: &str, source: String, expected: &str| {
             assert_eq!(unsafe_modules(place, &source), [expected]);
         };
@@ -353,13 +366,18 @@ mod tests {
             "c/src/access.rs",
         );
         check(
+            "c/src/lib.rs",
+            format!("{broken}mod access;\nmod b;"),
+            "c/src/access.rs",
+        );
+        check(
             "c/src/mem/mod.rs",
             format!("{attribute}pub(crate) mod map;"),
             "c/src/mem/map.rs",
         );
         check(
             "c/src/jit.rs",
-            format!("{attribute}mod abi;"),
+            format!("{attribute}#[cfg(x)]\nmod abi;"),
             "c/src/jit/abi.rs",
         );
         check(
@@ -367,6 +385,8 @@ mod tests {
             format!("{attribute}fn f() {{}}"),
             "c/src/enter.rs",
         );
+        let comment = format!("// {attribute}mod a;");
+        assert_eq!(unsafe_modules("c/src/lib.rs", &comment), [""; 0]);
     }
 
     #[test]

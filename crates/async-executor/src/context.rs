@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -14,6 +15,7 @@ use crate::cache::CodeCache;
 use crate::config::JitConfig;
 use crate::error::EngineError;
 use crate::jit::compile::{Compiler, host_has_fma};
+use crate::jit::dump::Dump;
 use crate::jit::region::Region;
 use crate::jit::translate::Flavour;
 use crate::stats::JitStats;
@@ -191,6 +193,17 @@ impl fmt::Debug for AsyncExecutionContext {
     }
 }
 
+/// `HARTLOOM_DUMP`: shows regions as they are compiled, `all` of them or the
+/// one at a hexadecimal address.
+fn dump_wanted() -> Option<Option<u64>> {
+    static WANTED: OnceLock<Option<Option<u64>>> = OnceLock::new();
+    *WANTED.get_or_init(|| {
+        let value = std::env::var("HARTLOOM_DUMP").ok()?;
+        let digits = value.trim_start_matches("0x");
+        Some(u64::from_str_radix(digits, 16).ok())
+    })
+}
+
 /// The background thread. It ends when the context is gone: the sender goes
 /// with it, and jobs hold their cache weakly.
 fn compile_in_background(inner: &Weak<Inner>, jobs: &Receiver<Job>) {
@@ -222,6 +235,12 @@ fn compile(
             return false;
         }
     };
+    if let Some(wanted) = dump_wanted()
+        && wanted.is_none_or(|entry| entry == region.entry)
+    {
+        // A debugging aid: where it cannot be written it is not missed.
+        let _ = writeln!(io::stderr(), "{}", Dump::of(region, cache.flavour, &compiled));
+    }
     Counts::add(&counts.regions, 1);
     Counts::add(&counts.blocks, compiled.blocks as u64);
     Counts::add(&counts.insts, compiled.insts as u64);

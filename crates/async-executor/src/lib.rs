@@ -43,6 +43,7 @@ pub mod jit;
 mod hybrid;
 mod cache;
 mod context;
+mod hart_run;
 #[allow(unsafe_code, reason = "enters generated code: rules E1 to E3")]
 mod enter;
 #[allow(unsafe_code, reason = "signal handler for faults of generated code: rules F1, F2")]
@@ -54,6 +55,7 @@ pub use config::JitConfig;
 pub use context::AsyncExecutionContext;
 pub use error::{CompileError, EngineError};
 pub use exit::{Budget, Executor, Exit};
+pub use hart_run::HartRun;
 pub use hybrid::{HybridExecutor, Preference};
 pub use interp::InterpreterExecutor;
 pub use jit::JitExecutor;

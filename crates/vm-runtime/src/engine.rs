@@ -1,6 +1,8 @@
 //! The engines to choose from, in one place.
 
-use async_executor::{Executor, HybridExecutor, InterpStats, InterpreterExecutor, JitExecutor, JitStats};
+use async_executor::{
+    Executor, HybridExecutor, InterpStats, InterpreterExecutor, JitExecutor, JitStats,
+};
 
 /// Which engine runs a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +91,9 @@ fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
         ("jit_code_bytes", stats.code_bytes),
         ("jit_compile_ns", stats.compile_ns),
         ("jit_code_entries", stats.code_entries),
-        ("jit_insts_interpreted_from_code", stats.insts_interpreted_from_code),
+        (
+            "jit_insts_interpreted_from_code",
+            stats.insts_interpreted_from_code,
+        ),
     ]
 }

@@ -65,12 +65,18 @@ impl LoadError {
     pub fn exit_status(&self) -> u8 {
         match self {
             LoadError::NotFound { .. } => 127,
-            LoadError::Elf { source: ElfError::Memory(_), .. } => 125,
+            LoadError::Elf {
+                source: ElfError::Memory(_),
+                ..
+            } => 125,
             LoadError::NotAFile { .. }
             | LoadError::Unreadable { .. }
             | LoadError::TooLarge { .. }
             | LoadError::Elf { .. } => 126,
-            LoadError::Stack(_) | LoadError::Memory(_) | LoadError::Stdio(_) | LoadError::Random(_) => 125,
+            LoadError::Stack(_)
+            | LoadError::Memory(_)
+            | LoadError::Stdio(_)
+            | LoadError::Random(_) => 125,
         }
     }
 }
@@ -79,7 +85,11 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LoadError::NotFound { path } => {
-                write!(f, "{}: no such file; programs are not searched in PATH", path.display())
+                write!(
+                    f,
+                    "{}: no such file; programs are not searched in PATH",
+                    path.display()
+                )
             }
             LoadError::NotAFile { path, found } => {
                 write!(f, "{}: a {found}, not a program", path.display())
@@ -95,7 +105,10 @@ impl fmt::Display for LoadError {
             LoadError::Memory(source) => write!(f, "{source}"),
             LoadError::Random(source) => write!(f, "the host gives no random bytes: {source}"),
             LoadError::Stdio(source) => {
-                write!(f, "standard input, output and error cannot be opened: {source}")
+                write!(
+                    f,
+                    "standard input, output and error cannot be opened: {source}"
+                )
             }
         }
     }

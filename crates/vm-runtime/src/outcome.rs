@@ -80,7 +80,11 @@ mod tests {
         assert_eq!(Outcome::Exited(256 + 7).exit_status(), 7);
         assert_eq!(Outcome::Exited(-1).exit_status(), 255);
         let pc = GuestAddr(0);
-        let end = Outcome::Signalled { signal: Signal::SEGV, pc, why: String::new() };
+        let end = Outcome::Signalled {
+            signal: Signal::SEGV,
+            pc,
+            why: String::new(),
+        };
         assert_eq!(end.exit_status(), 139);
         assert!(end.deserves_message());
         assert_eq!(Outcome::Interrupted.exit_status(), 130);

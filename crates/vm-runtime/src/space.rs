@@ -39,7 +39,14 @@ impl Space {
         let brk_start = image.end;
         let mmap_top = GuestAddr(stack.start.0.saturating_sub(STACK_GAP_BYTES));
         let file_backed = BTreeMap::from([(image.start.0, image.end.0)]);
-        Space { image, brk_start, brk: brk_start, mmap_top, stack, file_backed }
+        Space {
+            image,
+            brk_start,
+            brk: brk_start,
+            mmap_top,
+            stack,
+            file_backed,
+        }
     }
 
     /// Notes that a range was read from a file.
@@ -72,7 +79,10 @@ impl Space {
         let mut parts = Vec::new();
         let mut from = range.start;
         let before = self.file_backed.range(..range.start).next_back();
-        for (&start, &end) in before.into_iter().chain(self.file_backed.range(range.clone())) {
+        for (&start, &end) in before
+            .into_iter()
+            .chain(self.file_backed.range(range.clone()))
+        {
             if start > from {
                 parts.push(from..start);
             }
@@ -126,12 +136,22 @@ mod tests {
         space.note_file(0x10_0000..0x20_0000);
         space.forget_file(0x14_0000..0x18_0000);
         let parts = space.anonymous_parts(0x0f_0000..0x21_0000);
-        assert_eq!(parts, [0x0f_0000..0x10_0000, 0x14_0000..0x18_0000, 0x20_0000..0x21_0000]);
+        assert_eq!(
+            parts,
+            [
+                0x0f_0000..0x10_0000,
+                0x14_0000..0x18_0000,
+                0x20_0000..0x21_0000
+            ]
+        );
         assert_eq!(space.anonymous_parts(0x11_0000..0x12_0000), []);
         space.note_file(0x14_0000..0x18_0000);
         assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), []);
         space.forget_file(0..0x100_0000);
-        assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), vec![0x10_0000..0x20_0000]);
+        assert_eq!(
+            space.anonymous_parts(0x10_0000..0x20_0000),
+            vec![0x10_0000..0x20_0000]
+        );
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::process::{Command, Output};
 use common::{TempDir, tiny_elf};
 
 fn hartloom(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hartloom")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_hartloom"))
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 /// Fails with `status`, and with a message that has all of `parts`.
@@ -61,7 +64,7 @@ fn programs_that_cannot_run_are_named_with_the_reason() {
     if !rustix::process::geteuid().is_root() {
         use std::os::unix::fs::PermissionsExt as _;
         let secret = file("secret", &elf);
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
         refused(&["run", &secret], 126, &[&secret, "ermission"]);
     }
 }
@@ -72,12 +75,29 @@ fn flags_that_are_wrong_are_named() {
     refused(&["run"], 125, &["PROG"]);
     assert_eq!(hartloom(&[]).status.code(), Some(125), "prints the help");
     refused(&["frobnicate"], 125, &["frobnicate"]);
-    for size in ["0", "0M", "garbage", "-1", "1.5G", "5G", "", "99999999999999999999"] {
-        refused(&["run", &format!("--memory={size}"), "x"], 125, &["--memory"]);
+    for size in [
+        "0",
+        "0M",
+        "garbage",
+        "-1",
+        "1.5G",
+        "5G",
+        "",
+        "99999999999999999999",
+    ] {
+        refused(
+            &["run", &format!("--memory={size}"), "x"],
+            125,
+            &["--memory"],
+        );
     }
     refused(&["run", "--engine", "warp", "x"], 125, &["warp", "interp"]);
     refused(&["run", "--stats=xml", "x"], 125, &["xml", "json"]);
-    refused(&["run", "--env", "novalue", "x"], 125, &["novalue", "NAME=VALUE"]);
+    refused(
+        &["run", "--env", "novalue", "x"],
+        125,
+        &["novalue", "NAME=VALUE"],
+    );
     refused(&["completions", "csh"], 125, &["csh", "bash"]);
     refused(&["dump", "x", "--addr", "zz"], 125, &["zz"]);
 }
@@ -87,7 +107,11 @@ fn too_little_memory_is_an_error_that_says_how_much_there_is() {
     let dir = TempDir::new("memory");
     let path = dir.path("tiny");
     std::fs::write(&path, tiny_elf()).unwrap();
-    refused(&["run", "--memory", "1K", &path], 125, &["--memory", "1024"]);
+    refused(
+        &["run", "--memory", "1K", &path],
+        125,
+        &["--memory", "1024"],
+    );
     refused(&["run", "--memory", "16K", &path], 125, &["--memory"]);
 }
 
@@ -103,8 +127,15 @@ fn an_engine_runs_the_smallest_program() {
     assert_eq!(output.status.code(), Some(132), "{said}");
     let mut lines = said.lines();
     let first = lines.next().unwrap();
-    assert!(first.starts_with("syscall_0(") && first.ends_with("ENOSYS (not supported by hartloom)"));
-    assert!(lines.next().unwrap().contains("SIGILL: illegal instruction"));
+    assert!(
+        first.starts_with("syscall_0(") && first.ends_with("ENOSYS (not supported by hartloom)")
+    );
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .contains("SIGILL: illegal instruction")
+    );
     let stats: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
     assert_eq!(stats["format"], "hartloom-run-stats.v1");
     assert_eq!(stats["exit_status"], 132);
@@ -126,7 +157,10 @@ fn help_says_what_statuses_mean_and_lists_are_printed() {
     assert_eq!(page, vm_runtime::syscall_table_markdown());
     for shell in ["bash", "zsh", "fish"] {
         let script = hartloom(&["completions", shell]).stdout;
-        assert!(String::from_utf8(script).unwrap().contains("hartloom"), "{shell}");
+        assert!(
+            String::from_utf8(script).unwrap().contains("hartloom"),
+            "{shell}"
+        );
     }
 }
 
@@ -136,10 +170,25 @@ fn dump_shows_the_instructions_asked_for() {
     let path = dir.path("tiny");
     std::fs::write(&path, tiny_elf()).unwrap();
     let output = hartloom(&["dump", &path, "--addr", "0x10078", "--count", "1"]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "   10078:  00000073   ecall\n");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "   10078:  00000073   ecall\n"
+    );
     let whole = hartloom(&["dump", &path]);
-    assert!(String::from_utf8(whole.stdout).unwrap().contains("   10078:  00000073   ecall\n"));
+    assert!(
+        String::from_utf8(whole.stdout)
+            .unwrap()
+            .contains("   10078:  00000073   ecall\n")
+    );
     refused(&["dump", &path, "--addr", "0x10079"], 125, &["odd"]);
-    refused(&["dump", &path, "--addr", "0x90000000"], 125, &["nothing is executable"]);
-    refused(&["dump", &path, "--function", "main"], 125, &["main", "stripped"]);
+    refused(
+        &["dump", &path, "--addr", "0x90000000"],
+        125,
+        &["nothing is executable"],
+    );
+    refused(
+        &["dump", &path, "--function", "main"],
+        125,
+        &["main", "stripped"],
+    );
 }

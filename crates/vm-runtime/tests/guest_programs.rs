@@ -35,7 +35,9 @@ struct Run {
 
 /// As a shell would say it.
 fn shell_status(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Runs a command to its end, which must come.
@@ -72,11 +74,18 @@ fn run(command: &mut Command, input: &str) -> Run {
     };
     feeder.join().unwrap();
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-    Run { status: shell_status(status), stdout, stderr }
+    Run {
+        status: shell_status(status),
+        stdout,
+        stderr,
+    }
 }
 
 fn installed(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+    Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|o| o.status.success())
 }
 
 fn note(text: &str) {
@@ -85,7 +94,9 @@ fn note(text: &str) {
 
 /// A program of tests/guests, compiled.
 fn compile(dir: &TempDir, source: &str, flags: &[&str]) -> PathBuf {
-    let source_path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let source_path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/guests")
+        .join(source);
     let program = dir.0.join(format!("{source}{}.elf", flags.concat()));
     let output = Command::new(COMPILER)
         .args(["-O1", "-g0", "-w", "-o"])
@@ -94,7 +105,11 @@ fn compile(dir: &TempDir, source: &str, flags: &[&str]) -> PathBuf {
         .args(flags)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     program
 }
 
@@ -102,7 +117,11 @@ fn compile(dir: &TempDir, source: &str, flags: &[&str]) -> PathBuf {
 /// library has the start file for it.
 fn links() -> Vec<&'static [&'static str]> {
     let mut links = vec![&["-static", "-lm"][..]];
-    let found = Command::new(COMPILER).arg("-print-file-name=rcrt1.o").output().unwrap().stdout;
+    let found = Command::new(COMPILER)
+        .arg("-print-file-name=rcrt1.o")
+        .output()
+        .unwrap()
+        .stdout;
     // A file that is not found is printed as it was asked for.
     if found.starts_with(b"/") {
         links.push(&["-static-pie", "-fPIE", "-lm"]);
@@ -131,15 +150,34 @@ const fn row(
     stdout: &'static str,
     stderr: &'static str,
 ) -> Row {
-    Row { source, args, input: "", status, stdout, stderr }
+    Row {
+        source,
+        args,
+        input: "",
+        status,
+        stdout,
+        stderr,
+    }
 }
 
 /// In arguments, `DIR` is a fresh directory.
 const ROWS: &[Row] = &[
     row("files.c", &["DIR"], 0, "sum 49995000 first 0", ""),
     row("malloc.c", &[], 0, "malloc fine, refused 1", ""),
-    row("args.c", &["a b", "--strace", "", "-x"], 42, "[a b]\n[--strace]\n[]\n[-x]\nyes 0\n", ""),
-    row("clock.c", &[], 0, "slept 1\nnow 1\nrandom 1\nusage 0\nclock 1\ncpus 1\n", ""),
+    row(
+        "args.c",
+        &["a b", "--strace", "", "-x"],
+        42,
+        "[a b]\n[--strace]\n[]\n[-x]\nyes 0\n",
+        "",
+    ),
+    row(
+        "clock.c",
+        &[],
+        0,
+        "slept 1\nnow 1\nrandom 1\nusage 0\nclock 1\ncpus 1\n",
+        "",
+    ),
     row("math.c", &[], 0, "jumps 3", ""),
     row("maps.c", &["DIR/map"], 0, "maps 1 stack 1", ""),
     Row {
@@ -153,14 +191,56 @@ const ROWS: &[Row] = &[
     row("pie.c", &[], 42, "position-independent\n", ""),
     row("fault.c", &["7"], 7, "before 7", ""),
     row("fault.c", &["abort"], 134, "before abort", "SIGABRT"),
-    row("fault.c", &["null"], 139, "before null", "SIGSEGV: load page fault (address 0x0) at 0x"),
-    row("fault.c", &["write-text"], 139, "before", "SIGSEGV: store page fault"),
-    row("fault.c", &["jump"], 139, "before jump", "SIGSEGV: instruction page fault"),
-    row("fault.c", &["illegal"], 132, "before illegal", "SIGILL: illegal instruction (bits 0x0)"),
-    row("fault.c", &["overflow"], 139, "before overflow", "looks like stack overflow"),
-    row("fault.c", &["break"], 133, "before break", "SIGTRAP: breakpoint at 0x"),
+    row(
+        "fault.c",
+        &["null"],
+        139,
+        "before null",
+        "SIGSEGV: load page fault (address 0x0) at 0x",
+    ),
+    row(
+        "fault.c",
+        &["write-text"],
+        139,
+        "before",
+        "SIGSEGV: store page fault",
+    ),
+    row(
+        "fault.c",
+        &["jump"],
+        139,
+        "before jump",
+        "SIGSEGV: instruction page fault",
+    ),
+    row(
+        "fault.c",
+        &["illegal"],
+        132,
+        "before illegal",
+        "SIGILL: illegal instruction (bits 0x0)",
+    ),
+    row(
+        "fault.c",
+        &["overflow"],
+        139,
+        "before overflow",
+        "looks like stack overflow",
+    ),
+    row(
+        "fault.c",
+        &["break"],
+        133,
+        "before break",
+        "SIGTRAP: breakpoint at 0x",
+    ),
     row("fault.c", &["term"], 143, "before term", ""),
-    row("fault.c", &["misaligned"], 135, "before misaligned", "SIGBUS: misaligned"),
+    row(
+        "fault.c",
+        &["misaligned"],
+        135,
+        "before misaligned",
+        "SIGBUS: misaligned",
+    ),
 ];
 
 #[test]
@@ -171,30 +251,55 @@ fn programs_behave_as_elsewhere() {
     }
     let qemu = installed(QEMU);
     if !qemu {
-        note(&format!("{QEMU} is not installed: rows are compared with expectations only"));
+        note(&format!(
+            "{QEMU} is not installed: rows are compared with expectations only"
+        ));
     }
     let dir = TempDir::new("programs");
     let scratch = dir.0.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     let links = links();
     for row in ROWS {
-        let freestanding = [&["-static-pie", "-fPIE", "-nostdlib"][..]];
-        let links = if row.source == "pie.c" { &freestanding[..] } else { &links[..] };
+        let freestanding = [&[
+            "-static-pie",
+            "-fPIE",
+            "-nostdlib",
+            "-Wl,--no-dynamic-linker",
+        ][..]];
+        let links = if row.source == "pie.c" {
+            &freestanding[..]
+        } else {
+            &links[..]
+        };
         for &flags in links {
             let program = compile(&dir, row.source, flags);
             let scratch = scratch.to_str().unwrap();
             let args: Vec<String> = row.args.iter().map(|a| a.replace("DIR", scratch)).collect();
             let reference = qemu.then(|| {
                 let mut command = Command::new(QEMU);
-                command.arg(&program).args(&args).env("HARTLOOM_TEST", "yes");
+                command
+                    .arg(&program)
+                    .args(&args)
+                    .env("HARTLOOM_TEST", "yes");
                 run(&mut command, row.input)
             });
             for engine in EngineKind::ALL {
                 let mut command = Command::new(HARTLOOM);
-                command.args(["run", "--engine", engine.name(), "--env", "HARTLOOM_TEST=yes"]);
+                command.args([
+                    "run",
+                    "--engine",
+                    engine.name(),
+                    "--env",
+                    "HARTLOOM_TEST=yes",
+                ]);
                 command.arg(&program).args(&args);
                 let ours = run(&mut command, row.input);
-                let what = format!("{} {:?} {flags:?} on {}", row.source, row.args, engine.name());
+                let what = format!(
+                    "{} {:?} {flags:?} on {}",
+                    row.source,
+                    row.args,
+                    engine.name()
+                );
                 assert_eq!(ours.status, row.status, "{what}: {ours:?}");
                 assert!(ours.stdout.contains(row.stdout), "{what}: {ours:?}");
                 assert!(ours.stderr.contains(row.stderr), "{what}: {ours:?}");
@@ -247,7 +352,13 @@ fn an_interrupt_ends_waiting_and_computing_programs() {
             .unwrap();
         std::thread::sleep(Duration::from_millis(300));
         let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let begun = Instant::now();
         while child.try_wait().unwrap().is_none() {
             if begun.elapsed() > Duration::from_secs(20) {
@@ -257,9 +368,17 @@ fn an_interrupt_ends_waiting_and_computing_programs() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.signal(), Some(2), "{flags:?}: dies as a native program");
+        assert_eq!(
+            output.status.signal(),
+            Some(2),
+            "{flags:?}: dies as a native program"
+        );
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(said.contains("\"outcome\":\"interrupted\""), !flags.is_empty(), "{said}");
+        assert_eq!(
+            said.contains("\"outcome\":\"interrupted\""),
+            !flags.is_empty(),
+            "{said}"
+        );
     }
 }
 
@@ -281,11 +400,18 @@ fn benchmark_guests_print_what_is_expected() {
             continue;
         }
         let expected = String::from_utf8(std::fs::read(expected).unwrap()).unwrap();
-        let args: Vec<String> =
-            guest["quick"]["args"].as_array().unwrap().iter().map(text).collect();
+        let args: Vec<String> = guest["quick"]["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(text)
+            .collect();
         for engine in EngineKind::ALL {
             let mut command = Command::new(HARTLOOM);
-            command.args(["run", "--engine", engine.name()]).arg(&program).args(&args);
+            command
+                .args(["run", "--engine", engine.name()])
+                .arg(&program)
+                .args(&args);
             let ours = run(&mut command, "");
             let what = format!("{} on {}", guest["name"], engine.name());
             assert_eq!(ours.stdout, expected, "{what}: {}", ours.stderr);

@@ -79,11 +79,13 @@ fn garbage_in_every_call_is_answered() {
             let ended = matches!(g.attempt(number, &args), Answer::Ended(_));
             let waits_long = begun.elapsed() > Duration::from_secs(60);
             assert!(!waits_long, "call {number} with {args:x?} in round {round}");
-            if ended || !g.process.memory().allows(
-                vm_core::GuestAddr(DATA),
-                DATA_BYTES,
-                vm_core::mem::Prot::READ,
-            ) {
+            if ended
+                || !g.process.memory().allows(
+                    vm_core::GuestAddr(DATA),
+                    DATA_BYTES,
+                    vm_core::mem::Prot::READ,
+                )
+            {
                 g = caged(&dir, &mut random);
                 g.preempt.store(1, Ordering::Relaxed);
             }
@@ -95,7 +97,16 @@ fn garbage_in_every_call_is_answered() {
 fn huge_lengths_everywhere_are_answered() {
     let dir = TempDir::new("huge");
     let mut random = Random(7);
-    let sizes = [u64::MAX, u64::MAX - 4095, u64::MAX << 13, 1 << 63, i64::MAX as u64, 1 << 47, 1 << 32, u64::from(u32::MAX)];
+    let sizes = [
+        u64::MAX,
+        u64::MAX - 4095,
+        u64::MAX << 13,
+        1 << 63,
+        i64::MAX as u64,
+        1 << 47,
+        1 << 32,
+        u64::from(u32::MAX),
+    ];
     for number in (0..500).filter(|n| !ENDING.contains(n)) {
         let mut g = caged(&dir, &mut random);
         g.preempt.store(1, Ordering::Relaxed);

@@ -31,53 +31,53 @@ const ENOSYS: i64 = -38;
 const ETIMEDOUT: i64 = -110;
 
 mod nr {
-    pub const GETCWD: u64 = 17;
-    pub const DUP: u64 = 23;
-    pub const DUP3: u64 = 24;
-    pub const FCNTL: u64 = 25;
-    pub const IOCTL: u64 = 29;
-    pub const MKDIRAT: u64 = 34;
-    pub const UNLINKAT: u64 = 35;
-    pub const FTRUNCATE: u64 = 46;
-    pub const FACCESSAT: u64 = 48;
-    pub const CHDIR: u64 = 49;
-    pub const OPENAT: u64 = 56;
-    pub const CLOSE: u64 = 57;
-    pub const PIPE2: u64 = 59;
-    pub const GETDENTS64: u64 = 61;
-    pub const LSEEK: u64 = 62;
-    pub const READ: u64 = 63;
-    pub const WRITE: u64 = 64;
-    pub const READV: u64 = 65;
-    pub const WRITEV: u64 = 66;
-    pub const PREAD64: u64 = 67;
-    pub const PPOLL: u64 = 73;
-    pub const READLINKAT: u64 = 78;
-    pub const NEWFSTATAT: u64 = 79;
-    pub const FSTAT: u64 = 80;
-    pub const EXIT_GROUP: u64 = 94;
-    pub const FUTEX: u64 = 98;
-    pub const NANOSLEEP: u64 = 101;
-    pub const CLOCK_GETTIME: u64 = 113;
-    pub const CLOCK_NANOSLEEP: u64 = 115;
-    pub const KILL: u64 = 129;
-    pub const TGKILL: u64 = 131;
-    pub const SIGACTION: u64 = 134;
-    pub const SIGPROCMASK: u64 = 135;
-    pub const UNAME: u64 = 160;
-    pub const UMASK: u64 = 166;
-    pub const PRCTL: u64 = 167;
-    pub const GETPID: u64 = 172;
-    pub const BRK: u64 = 214;
-    pub const MUNMAP: u64 = 215;
-    pub const MREMAP: u64 = 216;
-    pub const MMAP: u64 = 222;
-    pub const MPROTECT: u64 = 226;
-    pub const MADVISE: u64 = 233;
-    pub const FLUSH_ICACHE: u64 = 259;
-    pub const PRLIMIT64: u64 = 261;
-    pub const GETRANDOM: u64 = 278;
-    pub const STATX: u64 = 291;
+    pub(crate) const GETCWD: u64 = 17;
+    pub(crate) const DUP: u64 = 23;
+    pub(crate) const DUP3: u64 = 24;
+    pub(crate) const FCNTL: u64 = 25;
+    pub(crate) const IOCTL: u64 = 29;
+    pub(crate) const MKDIRAT: u64 = 34;
+    pub(crate) const UNLINKAT: u64 = 35;
+    pub(crate) const FTRUNCATE: u64 = 46;
+    pub(crate) const FACCESSAT: u64 = 48;
+    pub(crate) const CHDIR: u64 = 49;
+    pub(crate) const OPENAT: u64 = 56;
+    pub(crate) const CLOSE: u64 = 57;
+    pub(crate) const PIPE2: u64 = 59;
+    pub(crate) const GETDENTS64: u64 = 61;
+    pub(crate) const LSEEK: u64 = 62;
+    pub(crate) const READ: u64 = 63;
+    pub(crate) const WRITE: u64 = 64;
+    pub(crate) const READV: u64 = 65;
+    pub(crate) const WRITEV: u64 = 66;
+    pub(crate) const PREAD64: u64 = 67;
+    pub(crate) const PPOLL: u64 = 73;
+    pub(crate) const READLINKAT: u64 = 78;
+    pub(crate) const NEWFSTATAT: u64 = 79;
+    pub(crate) const FSTAT: u64 = 80;
+    pub(crate) const EXIT_GROUP: u64 = 94;
+    pub(crate) const FUTEX: u64 = 98;
+    pub(crate) const NANOSLEEP: u64 = 101;
+    pub(crate) const CLOCK_GETTIME: u64 = 113;
+    pub(crate) const CLOCK_NANOSLEEP: u64 = 115;
+    pub(crate) const KILL: u64 = 129;
+    pub(crate) const TGKILL: u64 = 131;
+    pub(crate) const SIGACTION: u64 = 134;
+    pub(crate) const SIGPROCMASK: u64 = 135;
+    pub(crate) const UNAME: u64 = 160;
+    pub(crate) const UMASK: u64 = 166;
+    pub(crate) const PRCTL: u64 = 167;
+    pub(crate) const GETPID: u64 = 172;
+    pub(crate) const BRK: u64 = 214;
+    pub(crate) const MUNMAP: u64 = 215;
+    pub(crate) const MREMAP: u64 = 216;
+    pub(crate) const MMAP: u64 = 222;
+    pub(crate) const MPROTECT: u64 = 226;
+    pub(crate) const MADVISE: u64 = 233;
+    pub(crate) const FLUSH_ICACHE: u64 = 259;
+    pub(crate) const PRLIMIT64: u64 = 261;
+    pub(crate) const GETRANDOM: u64 = 278;
+    pub(crate) const STATX: u64 = 291;
 }
 
 const O_RDWR: u64 = 2;
@@ -127,7 +127,10 @@ fn files_are_written_read_and_described_as_on_riscv() {
     let name = g.put_str(0xf000, &path);
     assert_eq!(g.call(nr::NEWFSTATAT, &[AT_FDCWD, name, DATA + 1024, 0]), 0);
     assert_eq!(g.get::<128>(DATA + 1024), by_fd);
-    assert_eq!(g.call(nr::STATX, &[AT_FDCWD, name, 0, 0x7ff, DATA + 2048]), 0);
+    assert_eq!(
+        g.call(nr::STATX, &[AT_FDCWD, name, 0, 0x7ff, DATA + 2048]),
+        0
+    );
     assert_eq!(g.get_u64(DATA + 2048 + 40), 4);
     assert_eq!(g.call(nr::FACCESSAT, &[AT_FDCWD, name, 4]), 0);
     assert_eq!(g.call(nr::FACCESSAT, &[AT_FDCWD, name, 8]), EINVAL);
@@ -162,10 +165,17 @@ fn directories_are_listed_left_and_entered() {
     for i in 0..40 {
         std::fs::write(dir.0.join(format!("a-file-with-a-long-name-{i:02}")), "").unwrap();
     }
-    assert_eq!(std::env::current_dir().unwrap(), old_host_cwd, "the host stays");
+    assert_eq!(
+        std::env::current_dir().unwrap(),
+        old_host_cwd,
+        "the host stays"
+    );
     assert_eq!(g.call(nr::GETCWD, &[DATA, 3]), ERANGE);
     let bytes = g.call(nr::GETCWD, &[DATA, 4096]);
-    assert_eq!(bytes as usize, dir.0.canonicalize().unwrap().as_os_str().len() + 1);
+    assert_eq!(
+        bytes as usize,
+        dir.0.canonicalize().unwrap().as_os_str().len() + 1
+    );
 
     let fd = open(g, ".", O_DIRECTORY) as u64;
     assert_eq!(g.call(nr::READ, &[fd, DATA, 10]), EISDIR);
@@ -180,7 +190,10 @@ fn directories_are_listed_left_and_entered() {
         let mut at = 0;
         while at < got {
             let record: [u8; 2] = g.get(DATA + at + 16);
-            let name = g.process.memory().read_c_string(GuestAddr(DATA + at + 19), 256);
+            let name = g
+                .process
+                .memory()
+                .read_c_string(GuestAddr(DATA + at + 19), 256);
             names.push(String::from_utf8(name.unwrap().unwrap()).unwrap());
             if names.last().unwrap() == "sub" {
                 assert_eq!(g.get::<1>(DATA + at + 18), [4]);
@@ -210,7 +223,11 @@ fn buffers_that_are_partly_bad_count_as_far_as_they_are_good() {
     assert_eq!(g.call(nr::WRITE, &[writer, 0, 0]), 0);
     // A bad buffer takes nothing out of the pipe.
     assert_eq!(g.call(nr::READ, &[reader, end, 100]), EFAULT);
-    assert_eq!(g.call(nr::READ, &[reader, TEXT, 100]), EFAULT, "text is not writable");
+    assert_eq!(
+        g.call(nr::READ, &[reader, TEXT, 100]),
+        EFAULT,
+        "text is not writable"
+    );
     assert_eq!(g.call(nr::READ, &[reader, end - 2, u64::MAX]), 2);
     assert_eq!(&g.get::<2>(end - 2), b"he");
     assert_eq!(g.call(nr::READ, &[reader, DATA, 100]), 3);
@@ -227,7 +244,10 @@ fn vectors_gather_and_scatter() {
     g.put(100, b"ab");
     g.put(200, b"cdef");
     let vector = |g: &Guest, entries: &[(u64, u64)]| {
-        let words = entries.iter().flat_map(|e| [e.0, e.1]).flat_map(u64::to_le_bytes);
+        let words = entries
+            .iter()
+            .flat_map(|e| [e.0, e.1])
+            .flat_map(u64::to_le_bytes);
         g.put(1000, &words.collect::<Vec<u8>>())
     };
     let v = vector(g, &[(DATA + 100, 2), (0, 0), (DATA + 200, 4)]);
@@ -254,7 +274,10 @@ fn standard_files_are_the_ones_given() {
     let (mut drain, output) = std::io::pipe().unwrap();
     let error = output.try_clone().unwrap();
     let stdio = Stdio::Files([input.into(), output.into(), error.into()]);
-    let g = &mut Guest::with(ProcessConfig { stdio, ..Default::default() });
+    let g = &mut Guest::with(ProcessConfig {
+        stdio,
+        ..Default::default()
+    });
     feed.write_all(b"in").unwrap();
     assert_eq!(g.call(nr::READ, &[0, DATA, 10]), 2);
     assert_eq!(g.call(nr::WRITE, &[1, DATA, 2]), 2);
@@ -311,7 +334,11 @@ fn a_guest_cannot_reach_files_of_the_host_process() {
     assert!(text.contains("rw-p") && text.contains("[stack]"), "{text}");
     assert_eq!(g.call(nr::WRITE, &[maps, DATA, 1]), EBADF);
     let exe = g.put_str(0, "/proc/self/exe");
-    assert_eq!(g.call(nr::READLINKAT, &[AT_FDCWD, exe, DATA, 100]), ENOENT, "from memory");
+    assert_eq!(
+        g.call(nr::READLINKAT, &[AT_FDCWD, exe, DATA, 100]),
+        ENOENT,
+        "from memory"
+    );
 }
 
 fn tempfile_with(contents: &[u8]) -> std::fs::File {
@@ -324,15 +351,30 @@ fn tempfile_with(contents: &[u8]) -> std::fs::File {
 fn the_heap_grows_and_shrinks_within_the_limit() {
     let stdio = Stdio::Null;
     let limit = 4 << 20;
-    let g = &mut Guest::with(ProcessConfig { memory_bytes_limit: limit, stdio, ..Default::default() });
+    let g = &mut Guest::with(ProcessConfig {
+        memory_bytes_limit: limit,
+        stdio,
+        ..Default::default()
+    });
     let start = g.call(nr::BRK, &[0]) as u64;
     assert_eq!(g.call(nr::BRK, &[start + 5000]) as u64, start + 5000);
-    g.process.memory().store(GuestAddr(start + 8191), 7_u8).unwrap();
+    g.process
+        .memory()
+        .store(GuestAddr(start + 8191), 7_u8)
+        .unwrap();
     assert_eq!(g.call(nr::BRK, &[start + 100]) as u64, start + 100);
     assert_eq!(g.call(nr::BRK, &[start + 5000]) as u64, start + 5000);
-    assert_eq!(g.process.memory().load::<u8>(GuestAddr(start + 4096)), Ok(0), "fresh again");
+    assert_eq!(
+        g.process.memory().load::<u8>(GuestAddr(start + 4096)),
+        Ok(0),
+        "fresh again"
+    );
     for beyond in [start - 1, start + limit, u64::MAX, 1 << 32, 1 << 63] {
-        assert_eq!(g.call(nr::BRK, &[beyond]) as u64, start + 5000, "{beyond:#x}");
+        assert_eq!(
+            g.call(nr::BRK, &[beyond]) as u64,
+            start + 5000,
+            "{beyond:#x}"
+        );
     }
 }
 
@@ -351,20 +393,40 @@ fn anonymous_mappings_come_where_they_may_and_go() {
     let a = map(g, 0, 1, 3, ANON) as u64;
     assert_eq!(a % PAGE, 0);
     assert_eq!(g.process.memory().load::<u64>(GuestAddr(a + 8)), Ok(0));
-    assert_eq!(map(g, 0x200_0123, PAGE, 3, ANON), 0x200_0000, "a hint is rounded");
+    assert_eq!(
+        map(g, 0x200_0123, PAGE, 3, ANON),
+        0x200_0000,
+        "a hint is rounded"
+    );
     let other = map(g, 0x200_0000, PAGE, 3, ANON);
     assert_ne!(other, 0x200_0000, "a hint in use is not taken");
     assert_eq!(map(g, 0x200_0000, PAGE, 3, ANON | NOREPLACE), EEXIST);
-    g.process.memory().store(GuestAddr(0x200_0000), 1_u8).unwrap();
+    g.process
+        .memory()
+        .store(GuestAddr(0x200_0000), 1_u8)
+        .unwrap();
     assert_eq!(map(g, 0x200_0000, 2 * PAGE, 1, ANON | FIXED), 0x200_0000);
-    assert_eq!(g.process.memory().load::<u8>(GuestAddr(0x200_0000)), Ok(0), "replaced");
-    assert!(g.process.memory().store(GuestAddr(0x200_0000), 1_u8).is_err());
+    assert_eq!(
+        g.process.memory().load::<u8>(GuestAddr(0x200_0000)),
+        Ok(0),
+        "replaced"
+    );
+    assert!(
+        g.process
+            .memory()
+            .store(GuestAddr(0x200_0000), 1_u8)
+            .is_err()
+    );
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, PAGE, 3]), 0);
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, 8 * PAGE, 3]), ENOMEM);
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0001, PAGE, 3]), EINVAL);
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, PAGE, 8]), EINVAL);
     assert_eq!(g.call(nr::MUNMAP, &[0x200_0000, 2 * PAGE]), 0);
-    assert_eq!(g.call(nr::MUNMAP, &[0x200_0000, 2 * PAGE]), 0, "nothing there is fine");
+    assert_eq!(
+        g.call(nr::MUNMAP, &[0x200_0000, 2 * PAGE]),
+        0,
+        "nothing there is fine"
+    );
     assert_eq!(g.call(nr::MUNMAP, &[0x200_0001, PAGE]), EINVAL);
     assert_eq!(g.call(nr::MUNMAP, &[0x200_0000, 0]), EINVAL);
     assert_eq!(g.call(nr::MUNMAP, &[0x200_0000, u64::MAX]), EINVAL);
@@ -373,7 +435,11 @@ fn anonymous_mappings_come_where_they_may_and_go() {
     assert_eq!(map(g, 0, u64::MAX, 3, ANON), ENOMEM);
     assert_eq!(map(g, 0, 1 << 40, 3, ANON), ENOMEM);
     assert_eq!(map(g, 0, 2 << 30, 3, ANON), ENOMEM, "beyond the limit");
-    assert_eq!(map(g, 0, PAGE, 3, 0x20), EINVAL, "neither private nor shared");
+    assert_eq!(
+        map(g, 0, PAGE, 3, 0x20),
+        EINVAL,
+        "neither private nor shared"
+    );
     assert_eq!(map(g, 1, PAGE, 3, ANON | FIXED), EINVAL);
     assert_eq!(map(g, 0, PAGE, 3, ANON | FIXED), ENOMEM, "null page");
     assert_eq!(map(g, 1 << 40, PAGE, 3, ANON | FIXED), ENOMEM);
@@ -399,9 +465,16 @@ fn files_are_mapped_privately() {
     // Dropping pages of a file must not turn them into zeros.
     assert_eq!(g.call(nr::MADVISE, &[at, PAGE, 4]), 0);
     assert_ne!(g.get::<1>(at + 1), [0]);
-    assert_eq!(g.call(nr::MMAP, &[0, PAGE, 1, 2, fd, PAGE]) as u64 % PAGE, 0);
+    assert_eq!(
+        g.call(nr::MMAP, &[0, PAGE, 1, 2, fd, PAGE]) as u64 % PAGE,
+        0
+    );
     assert_eq!(g.call(nr::MMAP, &[0, PAGE, 1, 2, fd, 1]), EINVAL);
-    assert_eq!(g.call(nr::MMAP, &[0, PAGE, 3, 1, fd, 0]), ENODEV, "shared, writable");
+    assert_eq!(
+        g.call(nr::MMAP, &[0, PAGE, 3, 1, fd, 0]),
+        ENODEV,
+        "shared, writable"
+    );
     assert_eq!(g.call(nr::MMAP, &[0, PAGE, 1, 2, 77, 0]), EBADF);
     let (reader, writer) = pipe(g, 0);
     assert_eq!(g.call(nr::MMAP, &[0, PAGE, 1, 2, reader, 0]), ENODEV);
@@ -412,7 +485,11 @@ fn files_are_mapped_privately() {
 fn mappings_are_moved_with_their_contents() {
     let stdio = Stdio::Null;
     let memory_bytes_limit = 8 << 20;
-    let g = &mut Guest::with(ProcessConfig { memory_bytes_limit, stdio, ..Default::default() });
+    let g = &mut Guest::with(ProcessConfig {
+        memory_bytes_limit,
+        stdio,
+        ..Default::default()
+    });
     let bytes = 2 << 20;
     let a = map(g, 0, bytes, 3, ANON) as u64;
     let fence = map(g, a + bytes, PAGE, 0, ANON | FIXED);
@@ -420,7 +497,11 @@ fn mappings_are_moved_with_their_contents() {
     for at in (0..bytes).step_by(4096) {
         g.process.memory().store(GuestAddr(a + at), at).unwrap();
     }
-    assert_eq!(g.call(nr::MREMAP, &[a, bytes, 3 << 20, 0]), ENOMEM, "may not move");
+    assert_eq!(
+        g.call(nr::MREMAP, &[a, bytes, 3 << 20, 0]),
+        ENOMEM,
+        "may not move"
+    );
     // Twice the size fits the limit only because pieces move.
     let b = g.call(nr::MREMAP, &[a, bytes, 4 << 20, 1]) as u64;
     assert!(b < 1 << 32 && b != a, "{b:#x}");
@@ -436,8 +517,16 @@ fn mappings_are_moved_with_their_contents() {
     assert_eq!(c, 0x300_0000);
     assert_eq!(g.process.memory().prot(GuestAddr(c)), Some(Prot::NONE));
     assert_eq!(g.call(nr::MREMAP, &[c, 2 * PAGE, 64 << 20, 1]), ENOMEM);
-    assert_eq!(g.process.memory().prot(GuestAddr(c)), Some(Prot::NONE), "still there");
-    assert_eq!(g.call(nr::MREMAP, &[c, 2 * PAGE, PAGE, 3, c + PAGE]), EINVAL, "overlap");
+    assert_eq!(
+        g.process.memory().prot(GuestAddr(c)),
+        Some(Prot::NONE),
+        "still there"
+    );
+    assert_eq!(
+        g.call(nr::MREMAP, &[c, 2 * PAGE, PAGE, 3, c + PAGE]),
+        EINVAL,
+        "overlap"
+    );
     assert_eq!(g.call(nr::MREMAP, &[c + PAGE * 100, PAGE, PAGE, 0]), EFAULT);
     assert_eq!(g.call(nr::MREMAP, &[c, 0, PAGE, 0]), EINVAL);
     assert_eq!(g.call(nr::MREMAP, &[c, PAGE, u64::MAX, 1]), ENOMEM);
@@ -452,7 +541,11 @@ fn anonymous_pages_are_zero_after_dontneed() {
     assert_eq!(g.call(nr::MPROTECT, &[a, PAGE, 1]), 0);
     assert_eq!(g.call(nr::MADVISE, &[a, 2 * PAGE, 4]), 0);
     assert_eq!(g.get::<1>(a), [0]);
-    assert_eq!(g.process.memory().prot(GuestAddr(a)), Some(Prot::READ), "stays protected");
+    assert_eq!(
+        g.process.memory().prot(GuestAddr(a)),
+        Some(Prot::READ),
+        "stays protected"
+    );
     assert_eq!(g.call(nr::MADVISE, &[a, PAGE, 99]), EINVAL);
     assert_eq!(g.call(nr::MADVISE, &[a + 1, PAGE, 4]), EINVAL);
     assert_eq!(g.call(nr::MADVISE, &[0x8000_0000, PAGE, 4]), ENOMEM);
@@ -517,12 +610,19 @@ fn waits_end_by_time_or_by_the_preempt_word() {
     let millisecond = g.put(0, &[0_u64, 1_000_000].map(u64::to_le_bytes).concat());
     let day = g.put(16, &[86_400_u64, 0].map(u64::to_le_bytes).concat());
     let bad = g.put(32, &[0_u64, 1_000_000_000].map(u64::to_le_bytes).concat());
-    let entry = g.put(64, &[(reader as u32).to_le_bytes(), 1_u32.to_le_bytes()].concat());
+    let entry = g.put(
+        64,
+        &[(reader as u32).to_le_bytes(), 1_u32.to_le_bytes()].concat(),
+    );
     let word = g.put(80, &5_u32.to_le_bytes());
 
     let begun = std::time::Instant::now();
     assert_eq!(g.call(nr::NANOSLEEP, &[millisecond, 0]), 0);
-    assert_eq!(g.call(nr::CLOCK_NANOSLEEP, &[1, 1, millisecond, 0]), 0, "long ago");
+    assert_eq!(
+        g.call(nr::CLOCK_NANOSLEEP, &[1, 1, millisecond, 0]),
+        0,
+        "long ago"
+    );
     assert_eq!(g.call(nr::PPOLL, &[entry, 1, millisecond, 0, 0]), 0);
     assert_eq!(g.call(nr::FUTEX, &[word, 0, 5, millisecond]), ETIMEDOUT);
     assert!(begun.elapsed().as_millis() >= 3);
@@ -619,14 +719,29 @@ fn clocks_random_bytes_and_code() {
     assert_eq!(g.call(nr::CLOCK_GETTIME, &[1, 3]), EFAULT);
     assert_eq!(g.call(nr::GETRANDOM, &[DATA, 1000, 0]), 1000);
     assert_ne!(g.get::<32>(DATA + 900), [0; 32]);
-    assert_eq!(g.call(nr::GETRANDOM, &[DATA + DATA_BYTES - 10, 1000, 0]), 10);
+    assert_eq!(
+        g.call(nr::GETRANDOM, &[DATA + DATA_BYTES - 10, 1000, 0]),
+        10
+    );
     assert_eq!(g.call(nr::GETRANDOM, &[0, 1000, 0]), EFAULT);
     assert_eq!(g.call(nr::GETRANDOM, &[DATA, 10, 8]), EINVAL);
     assert_eq!(g.flushes(), 0);
     assert_eq!(g.call(nr::FLUSH_ICACHE, &[0, u64::MAX, 1]), 0);
     assert_eq!(g.flushes(), 1);
     assert_eq!(g.call(nr::FLUSH_ICACHE, &[0, 0, 2]), EINVAL);
-    for offered_not in [220, 221, 258, 283, 293, 435, 499, 511, 512, 1 << 40, u64::MAX] {
+    for offered_not in [
+        220,
+        221,
+        258,
+        283,
+        293,
+        435,
+        499,
+        511,
+        512,
+        1 << 40,
+        u64::MAX,
+    ] {
         assert_eq!(g.call(offered_not, &[0; 6]), ENOSYS, "{offered_not}");
     }
     let stats = g.process.stats();

@@ -281,7 +281,7 @@ impl InterpCore {
                 state: &mut *state,
                 memory,
                 record,
-                retired: || retired_before - left + (i - begun) as u64 - 1,
+                retired: || retired_before.wrapping_sub(left).wrapping_add((i - begun) as u64 - 1),
                 target: 0,
                 exit: Exit::BudgetSpent,
             };
@@ -323,7 +323,7 @@ impl InterpCore {
                     });
                 }
                 Flow::Aside => {
-                    let retired = retired_before - left + (i - begun) as u64 - 1;
+                    let retired = retired_before.wrapping_sub(left).wrapping_add((i - begun) as u64 - 1);
                     let decoded = self.cache.asides[record.link.get() as usize];
                     let pc = record.pc();
                     if let Err(exit) = one(state, memory, decoded, pc, retired) {

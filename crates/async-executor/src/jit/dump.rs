@@ -6,8 +6,9 @@ use std::fmt::{self, Write as _};
 use iced_x86::{Decoder, DecoderOptions, Formatter as _, GasFormatter};
 use vm_core::isa::disasm::disassemble_at;
 
-use super::compile::Compiler;
+use super::compile::{Compiled, Compiler};
 use super::region::{End, Region, Target};
+use super::translate::Flavour;
 use crate::cache::CodeCache;
 
 /// A region in its three forms.
@@ -36,6 +37,17 @@ impl Dump {
             Err(e) => format!("; {e}\n"),
         };
         Dump { guest: guest_listing(region), clif, host }
+    }
+}
+
+impl Dump {
+    /// Of a region just compiled.
+    pub(crate) fn of(region: &Region, flavour: Flavour, compiled: &Compiled) -> Dump {
+        let clif = match Compiler::clif(region, flavour) {
+            Ok(clif) => clif,
+            Err(e) => format!("; {e}\n"),
+        };
+        Dump { guest: guest_listing(region), clif, host: host_listing(&compiled.code) }
     }
 }
 

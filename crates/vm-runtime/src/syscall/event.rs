@@ -6,13 +6,13 @@ use rustix::io::Errno;
 use super::time::read_timespec;
 use super::uptr::{UserPtr, half};
 use super::{Call, Next, Reply};
-use crate::process::Process;
+use crate::kernel::Kernel;
 
 /// Bytes of a `struct pollfd`.
 const ENTRY_BYTES: u64 = 8;
 
-pub(super) fn ppoll(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [entries, count, timeout, ..] = call.args;
+pub(super) fn ppoll(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [entries, count, timeout, ..] = *call.args;
     if count > u64::from(p.limits.open_files()) {
         return Err(Errno::INVAL);
     }
@@ -29,7 +29,10 @@ pub(super) fn ppoll(p: &mut Process, call: &Call<'_>) -> Reply {
     for i in 0..count {
         let entry = UserPtr(entries).at(i * ENTRY_BYTES).read::<8>(&p.memory)?;
         let events = (half(&entry, 4) & 0xffff) as u16;
-        wanted.push((half(&entry, 0).cast_signed(), PollFlags::from_bits_retain(events)));
+        wanted.push((
+            half(&entry, 0).cast_signed(),
+            PollFlags::from_bits_retain(events),
+        ));
     }
 
     let ready = loop {
@@ -50,15 +53,13 @@ pub(super) fn ppoll(p: &mut Process, call: &Call<'_>) -> Reply {
         let at = UserPtr(entries).at(i as u64 * ENTRY_BYTES + 6);
         at.store::<u16>(&p.memory, *flags)?;
     }
-    Ok(Next::Done(ready.iter().filter(|flags| **flags != 0).count() as u64))
+    Ok(Next::Done(
+        ready.iter().filter(|flags| **flags != 0).count() as u64,
+    ))
 }
 
 /// What holds for each entry after at most `patience`.
-fn look(
-    p: &Process,
-    wanted: &[(i32, PollFlags)],
-    patience: &Timespec,
-) -> Result<Vec<u16>, Errno> {
+fn look(p: &Kernel, wanted: &[(i32, PollFlags)], patience: &Timespec) -> Result<Vec<u16>, Errno> {
     let mut ready = vec![0; wanted.len()];
     let mut asked = Vec::with_capacity(wanted.len());
     let mut places = Vec::with_capacity(wanted.len());

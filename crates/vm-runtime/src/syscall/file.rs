@@ -23,11 +23,9 @@ use rustix::io::Errno;
 use rustix::termios::{self, SpecialCodeIndex as Code};
 use vm_core::mem::GuestMemory;
 
-use super::uptr::{
-    Cursor, IOVEC_COUNT_MAX, Record, UserPtr, UserSlice, half, word,
-};
+use super::uptr::{Cursor, IOVEC_COUNT_MAX, Record, UserPtr, UserSlice, half, word};
 use super::{Call, Next, Reply, signal};
-use crate::process::Process;
+use crate::kernel::Kernel;
 use crate::signal::Signal;
 use crate::vfs::{FileKind, OpenFile, synthetic};
 
@@ -39,52 +37,59 @@ const CHUNK_BYTES: u64 = 256 << 10;
 const PIPE_ATOMIC_BYTES: u64 = 4096;
 
 /// How long a wait lasts before the preempt word is looked at again.
-pub(super) const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+pub(super) const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 const AT_FDCWD: i32 = -100;
 
 // ---- transfers -----------------------------------------------------------
 
-pub(super) fn read(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, ..] = call.args;
+pub(super) fn read(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, ..] = *call.args;
     transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], None)
 }
 
-pub(super) fn pread64(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, offset, ..] = call.args;
+pub(super) fn pread64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, offset, ..] = *call.args;
     let offset = checked_offset(offset)?;
     transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
 }
 
-pub(super) fn readv(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn readv(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let slices = io_vector(p, call)?;
     transfer_in(p, call, call.args[0], &slices, None)
 }
 
-pub(super) fn write(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, ..] = call.args;
+pub(super) fn write(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, ..] = *call.args;
     transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], None)
 }
 
-pub(super) fn pwrite64(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, offset, ..] = call.args;
+pub(super) fn pwrite64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, offset, ..] = *call.args;
     let offset = checked_offset(offset)?;
     transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
 }
 
-pub(super) fn writev(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn writev(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let slices = io_vector(p, call)?;
     transfer_out(p, call, call.args[0], &slices, None)
 }
 
 fn checked_offset(offset: u64) -> Result<u64, Errno> {
-    if offset > i64::MAX as u64 { Err(Errno::INVAL) } else { Ok(offset) }
+    if offset > i64::MAX as u64 {
+        Err(Errno::INVAL)
+    } else {
+        Ok(offset)
+    }
 }
 
 /// The vector of a call, copied once so that the guest cannot change it
 /// between check and use.
-fn io_vector(p: &Process, call: &Call<'_>) -> Result<Vec<UserSlice>, Errno> {
-    let [_, vector, count, ..] = call.args;
+fn io_vector(p: &Kernel, call: &Call<'_>) -> Result<Vec<UserSlice>, Errno> {
+    let [_, vector, count, ..] = *call.args;
     if count > IOVEC_COUNT_MAX {
         return Err(Errno::INVAL);
     }
@@ -101,13 +106,18 @@ fn io_vector(p: &Process, call: &Call<'_>) -> Result<Vec<UserSlice>, Errno> {
 }
 
 fn transfer_in(
-    p: &mut Process,
+    p: &mut Kernel,
     call: &Call<'_>,
     fd: u64,
     slices: &[UserSlice],
     at: Option<u64>,
 ) -> Reply {
-    let Process { files, memory, bounce, .. } = p;
+    let Kernel {
+        files,
+        memory,
+        bounce,
+        ..
+    } = p;
     let file = &**files.get(fd)?;
     if !file.readable {
         return Err(Errno::BADF);
@@ -124,7 +134,11 @@ fn transfer_in(
             return partial(done, Errno::FAULT);
         }
         if at.is_none() && !wait_until_ready(file, PollFlags::IN, call) {
-            return Ok(if done > 0 { Next::Done(done) } else { Next::Interrupted });
+            return Ok(if done > 0 {
+                Next::Done(done)
+            } else {
+                Next::Interrupted
+            });
         }
         let chunk = chunk(bounce, want);
         let got = match at {
@@ -149,13 +163,18 @@ fn transfer_in(
 }
 
 fn transfer_out(
-    p: &mut Process,
+    p: &mut Kernel,
     call: &Call<'_>,
     fd: u64,
     slices: &[UserSlice],
     at: Option<u64>,
 ) -> Reply {
-    let Process { files, memory, bounce, .. } = p;
+    let Kernel {
+        files,
+        memory,
+        bounce,
+        ..
+    } = p;
     let file = &**files.get(fd)?;
     if !file.writable {
         return Err(Errno::BADF);
@@ -177,7 +196,11 @@ fn transfer_out(
         let chunk = &chunk[..good];
         let sent = loop {
             if file.kind == FileKind::Fifo && !wait_until_ready(file, PollFlags::OUT, call) {
-                return Ok(if done > 0 { Next::Done(done) } else { Next::Interrupted });
+                return Ok(if done > 0 {
+                    Next::Done(done)
+                } else {
+                    Next::Interrupted
+                });
             }
             let sent = match at {
                 None => rustix::io::write(file, chunk),
@@ -199,7 +222,9 @@ fn transfer_out(
                     break;
                 }
             }
-            Err(Errno::PIPE) if done == 0 => return signal::raise(p, call, Signal::PIPE, Errno::PIPE),
+            Err(Errno::PIPE) if done == 0 => {
+                return signal::raise(p, call, Signal::PIPE, Errno::PIPE);
+            }
             Err(errno) => return partial(done, errno),
         }
     }
@@ -208,7 +233,11 @@ fn transfer_out(
 
 /// What was moved before the error counts, as on Linux.
 fn partial(done: u64, errno: Errno) -> Reply {
-    if done > 0 { Ok(Next::Done(done)) } else { Err(errno) }
+    if done > 0 {
+        Ok(Next::Done(done))
+    } else {
+        Err(errno)
+    }
 }
 
 /// The first bytes of the process' buffer, which grows to [`CHUNK_BYTES`] at
@@ -229,7 +258,11 @@ fn wait_until_ready(file: &OpenFile, wanted: PollFlags, call: &Call<'_>) -> bool
     }
     loop {
         let preempted = call.is_preempted();
-        let patience = if preempted { Timespec::default() } else { PATIENCE };
+        let patience = if preempted {
+            Timespec::default()
+        } else {
+            PATIENCE
+        };
         match rustix::event::poll(&mut [PollFd::new(file, wanted)], Some(&patience)) {
             Ok(0) | Err(Errno::INTR) if preempted => return false,
             Ok(0) | Err(Errno::INTR) => {}
@@ -241,18 +274,18 @@ fn wait_until_ready(file: &OpenFile, wanted: PollFlags, call: &Call<'_>) -> bool
 
 // ---- descriptors ---------------------------------------------------------
 
-pub(super) fn close(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn close(p: &mut Kernel, call: &Call<'_>) -> Reply {
     p.files.close(call.args[0])?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn dup(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn dup(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let file = Arc::clone(p.files.get(call.args[0])?);
     Ok(Next::Done(p.files.insert(file, false, 0)?.into()))
 }
 
-pub(super) fn dup3(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [old, new, flags, ..] = call.args;
+pub(super) fn dup3(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [old, new, flags, ..] = *call.args;
     let flags = flags as u32;
     if flags & !OFlags::CLOEXEC.bits() != 0 || old as u32 == new as u32 {
         return Err(Errno::INVAL);
@@ -261,9 +294,9 @@ pub(super) fn dup3(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(p.files.insert_at(new, file, flags != 0)?.into()))
 }
 
-pub(super) fn pipe2(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn pipe2(p: &mut Kernel, call: &Call<'_>) -> Reply {
     use rustix::pipe::{PipeFlags, pipe_with};
-    let [ends, flags, ..] = call.args;
+    let [ends, flags, ..] = *call.args;
     let flags = flags as u32;
     let known = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::DIRECT;
     if flags & !known.bits() != 0 {
@@ -272,23 +305,25 @@ pub(super) fn pipe2(p: &mut Process, call: &Call<'_>) -> Reply {
     let host_flags = PipeFlags::from_bits_retain(flags) | PipeFlags::CLOEXEC;
     let (reader, writer) = pipe_with(host_flags)?;
     let close_on_exec = flags & OFlags::CLOEXEC.bits() != 0;
-    let reader = p.files.insert(Arc::new(OpenFile::new(reader)?), close_on_exec, 0)?;
-    let writer = OpenFile::new(writer).and_then(|w| p.files.insert(Arc::new(w), close_on_exec, 0));
+    let reader = Arc::new(OpenFile::new(reader)?);
+    let writer = Arc::new(OpenFile::new(writer)?);
+    let reader = p.files.insert(reader, close_on_exec, 0)?;
+    let writer = p.files.insert(writer, close_on_exec, 0);
     let told = writer.and_then(|writer| {
         let pair = Record::<8>::new().u32(0, reader).u32(4, writer);
-        UserPtr(ends).write(&p.memory, &pair.0).map_err(|errno| {
-            let _ = p.files.close(writer.into());
-            errno
-        })
+        UserPtr(ends).write(&p.memory, &pair.0)
     });
     if let Err(errno) = told {
-        let _ = p.files.close(reader.into());
+        // Nothing stays open that the guest does not know of.
+        for fd in [Ok(reader), writer].into_iter().flatten() {
+            let _ = p.files.close(fd.into());
+        }
         return Err(errno);
     }
     Ok(Next::Done(0))
 }
 
-pub(super) fn fcntl(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn fcntl(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const F_DUPFD: u32 = 0;
     const F_GETFD: u32 = 1;
     const F_SETFD: u32 = 2;
@@ -299,7 +334,7 @@ pub(super) fn fcntl(p: &mut Process, call: &Call<'_>) -> Reply {
     const F_GETPIPE_SZ: u32 = 1032;
     const FD_CLOEXEC: u64 = 1;
 
-    let [fd, command, arg, ..] = call.args;
+    let [fd, command, arg, ..] = *call.args;
     let file = p.files.get(fd)?;
     let value = match command as u32 {
         command @ (F_DUPFD | F_DUPFD_CLOEXEC) => {
@@ -318,12 +353,15 @@ pub(super) fn fcntl(p: &mut Process, call: &Call<'_>) -> Reply {
         }
         F_GETFL => {
             let flags = fs::fcntl_getfl(file)?;
-            let flags = if file.writable { flags } else { flags & !OFlags::WRONLY & !OFlags::RDWR };
+            let flags = if file.writable {
+                flags
+            } else {
+                flags & !OFlags::WRONLY & !OFlags::RDWR
+            };
             u64::from(flags.bits())
         }
         F_SETFL => {
-            let changeable =
-                OFlags::APPEND | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::NOATIME;
+            let changeable = OFlags::APPEND | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::NOATIME;
             let flags = OFlags::from_bits_retain(arg as u32) & changeable;
             fs::fcntl_setfl(file, flags)?;
             file.set_nonblocking(flags.contains(OFlags::NONBLOCK));
@@ -339,8 +377,8 @@ pub(super) fn fcntl(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(value))
 }
 
-pub(super) fn lseek(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, offset, whence, ..] = call.args;
+pub(super) fn lseek(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, offset, whence, ..] = *call.args;
     let file = p.files.get(fd)?;
     let offset = offset.cast_signed();
     let unsigned = || u64::try_from(offset).map_err(|_| Errno::INVAL);
@@ -355,8 +393,8 @@ pub(super) fn lseek(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(fs::seek(file, to)?))
 }
 
-pub(super) fn ftruncate(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, bytes, ..] = call.args;
+pub(super) fn ftruncate(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, bytes, ..] = *call.args;
     let file = p.files.get(fd)?;
     if bytes > i64::MAX as u64 || !file.writable {
         return Err(Errno::INVAL);
@@ -365,35 +403,40 @@ pub(super) fn ftruncate(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn fsync(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn fsync(p: &mut Kernel, call: &Call<'_>) -> Reply {
     fs::fsync(p.files.get(call.args[0])?)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn fdatasync(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn fdatasync(p: &mut Kernel, call: &Call<'_>) -> Reply {
     fs::fdatasync(p.files.get(call.args[0])?)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn fadvise64(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn fadvise64(p: &mut Kernel, call: &Call<'_>) -> Reply {
     p.files.get(call.args[0])?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn fchmod(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, mode, ..] = call.args;
+pub(super) fn fchmod(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, mode, ..] = *call.args;
     fs::fchmod(p.files.get(fd)?, permissions(mode))?;
     Ok(Next::Done(0))
 }
 
 /// Entries are encoded as the host's kernel does, so that what it gave for a
 /// buffer of this size fits the guest's.
-pub(super) fn getdents64(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getdents64(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const ENTRIES_BYTES_MAX: u64 = 32 << 10;
     const HEADER_BYTES: usize = 19;
 
-    let [fd, start, bytes, ..] = call.args;
-    let Process { files, memory, bounce, .. } = p;
+    let [fd, start, bytes, ..] = *call.args;
+    let Kernel {
+        files,
+        memory,
+        bounce,
+        ..
+    } = p;
     let file = &**files.get(fd)?;
     let slice = [UserSlice::new(start, bytes)];
     let room = Cursor::new(&slice).writable(memory, bytes.min(ENTRIES_BYTES_MAX));
@@ -463,7 +506,7 @@ const SPECIAL_CODES: [Code; 17] = [
     Code::VEOL2,
 ];
 
-pub(super) fn ioctl(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn ioctl(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const TCGETS: u32 = 0x5401;
     const TCSETS: u32 = 0x5402;
     const TCSETSW: u32 = 0x5403;
@@ -475,7 +518,7 @@ pub(super) fn ioctl(p: &mut Process, call: &Call<'_>) -> Reply {
     const FIONCLEX: u32 = 0x5450;
     const FIOCLEX: u32 = 0x5451;
 
-    let [fd, request, arg, ..] = call.args;
+    let [fd, request, arg, ..] = *call.args;
     let file = Arc::clone(p.files.get(fd)?);
     let arg = UserPtr(arg);
     match request as u32 {
@@ -493,7 +536,9 @@ pub(super) fn ioctl(p: &mut Process, call: &Call<'_>) -> Reply {
             arg.write(&p.memory, &record.0)?;
         }
         request @ (TCSETS | TCSETSW | TCSETSF) => {
-            use rustix::termios::{ControlModes, InputModes, LocalModes, OptionalActions, OutputModes};
+            use rustix::termios::{
+                ControlModes, InputModes, LocalModes, OptionalActions, OutputModes,
+            };
             let wanted = arg.read::<TERMIOS_BYTES>(&p.memory)?;
             let mut modes = termios::tcgetattr(&file)?;
             modes.input_modes = InputModes::from_bits_retain(half(&wanted, 0));
@@ -540,7 +585,7 @@ pub(super) fn ioctl(p: &mut Process, call: &Call<'_>) -> Reply {
 
 // ---- paths ---------------------------------------------------------------
 
-impl Process {
+impl Kernel {
     /// The directory that `path` is relative to. An absolute path needs none,
     /// so whatever the guest passed is fine then.
     fn directory<'a>(&'a self, fd: u64, path: &[u8]) -> Result<BorrowedFd<'a>, Errno> {
@@ -554,7 +599,13 @@ impl Process {
     }
 
     /// Opens a host file for the guest.
-    fn open_host(&self, dir: u64, path: &[u8], flags: OFlags, mode: Mode) -> Result<OpenFile, Errno> {
+    fn open_host(
+        &self,
+        dir: u64,
+        path: &[u8],
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OpenFile, Errno> {
         let directory = self.directory(dir, path)?;
         // What the guest opens is never inherited by programs of the host.
         let flags = flags | OFlags::CLOEXEC;
@@ -579,8 +630,8 @@ impl Process {
     }
 }
 
-pub(super) fn openat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, flags, mode, ..] = call.args;
+pub(super) fn openat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, flags, mode, ..] = *call.args;
     let path = UserPtr(path).read_path(&p.memory)?;
     let flags = open_flags(flags as u32);
     let file = match synthetic::open(p, &path, flags) {
@@ -622,11 +673,15 @@ fn permissions(mode: u64) -> Mode {
 /// Flags of a call on a path, `EINVAL` for any that are not in `known`.
 fn at_flags(flags: u64, known: AtFlags) -> Result<AtFlags, Errno> {
     let flags = AtFlags::from_bits_retain(flags as u32);
-    if flags.difference(known).is_empty() { Ok(flags) } else { Err(Errno::INVAL) }
+    if flags.difference(known).is_empty() {
+        Ok(flags)
+    } else {
+        Err(Errno::INVAL)
+    }
 }
 
-pub(super) fn getcwd(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [buffer, bytes, ..] = call.args;
+pub(super) fn getcwd(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [buffer, bytes, ..] = *call.args;
     let path = match &p.cwd {
         None => rustix::process::getcwd(Vec::new())?.into_bytes_with_nul(),
         Some(dir) => path_of(dir)?.into_bytes_with_nul(),
@@ -644,7 +699,7 @@ fn path_of(file: &impl AsFd) -> Result<std::ffi::CString, Errno> {
     fs::readlink(link, Vec::new())
 }
 
-pub(super) fn chdir(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn chdir(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let path = UserPtr(call.args[0]).read_path(&p.memory)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let here = AT_FDCWD as u32;
@@ -653,7 +708,7 @@ pub(super) fn chdir(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn fchdir(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn fchdir(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let dir = p.files.get(call.args[0])?;
     if dir.kind != FileKind::Directory {
         return Err(Errno::NOTDIR);
@@ -663,8 +718,8 @@ pub(super) fn fchdir(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn readlinkat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, buffer, bytes, ..] = call.args;
+pub(super) fn readlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, buffer, bytes, ..] = *call.args;
     let path = UserPtr(path).read_path(&p.memory)?;
     if bytes.cast_signed() <= 0 || bytes > i32::MAX as u64 {
         return Err(Errno::INVAL);
@@ -680,17 +735,17 @@ pub(super) fn readlinkat(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(fits as u64))
 }
 
-pub(super) fn faccessat(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn faccessat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     check_access(p, call, AtFlags::empty())
 }
 
-pub(super) fn faccessat2(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn faccessat2(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let known = AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
     check_access(p, call, at_flags(call.args[3], known)?)
 }
 
-fn check_access(p: &Process, call: &Call<'_>, flags: AtFlags) -> Reply {
-    let [dir, path, mode, ..] = call.args;
+fn check_access(p: &Kernel, call: &Call<'_>, flags: AtFlags) -> Reply {
+    let [dir, path, mode, ..] = *call.args;
     let mode = mode as u32;
     if mode & !7 != 0 {
         return Err(Errno::INVAL);
@@ -705,42 +760,48 @@ fn check_access(p: &Process, call: &Call<'_>, flags: AtFlags) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn mkdirat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, mode, ..] = call.args;
+pub(super) fn mkdirat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, mode, ..] = *call.args;
     let path = UserPtr(path).read_path(&p.memory)?;
     let mode = permissions(mode) & !permissions(p.umask.into());
     fs::mkdirat(p.directory(dir, &path)?, &path[..], mode)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn unlinkat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, flags, ..] = call.args;
+pub(super) fn unlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, flags, ..] = *call.args;
     let flags = at_flags(flags, AtFlags::REMOVEDIR)?;
     let path = UserPtr(path).read_path(&p.memory)?;
     fs::unlinkat(p.directory(dir, &path)?, &path[..], flags)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn symlinkat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [target, dir, path, ..] = call.args;
+pub(super) fn symlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [target, dir, path, ..] = *call.args;
     let target = UserPtr(target).read_path(&p.memory)?;
     let path = UserPtr(path).read_path(&p.memory)?;
     fs::symlinkat(&target[..], p.directory(dir, &path)?, &path[..])?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn linkat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [old_dir, old, new_dir, new, flags, ..] = call.args;
+pub(super) fn linkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [old_dir, old, new_dir, new, flags, ..] = *call.args;
     let flags = at_flags(flags, AtFlags::SYMLINK_FOLLOW)?;
     let old = UserPtr(old).read_path(&p.memory)?;
     let new = UserPtr(new).read_path(&p.memory)?;
     let old_dir = p.directory(old_dir, &old)?;
-    fs::linkat(old_dir, &old[..], p.directory(new_dir, &new)?, &new[..], flags)?;
+    fs::linkat(
+        old_dir,
+        &old[..],
+        p.directory(new_dir, &new)?,
+        &new[..],
+        flags,
+    )?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn renameat2(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [old_dir, old, new_dir, new, flags, ..] = call.args;
+pub(super) fn renameat2(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [old_dir, old, new_dir, new, flags, ..] = *call.args;
     let flags = RenameFlags::from_bits_retain(flags as u32);
     if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
         return Err(Errno::INVAL);
@@ -753,24 +814,29 @@ pub(super) fn renameat2(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn fchmodat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, mode, ..] = call.args;
+pub(super) fn fchmodat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, mode, ..] = *call.args;
     let path = UserPtr(path).read_path(&p.memory)?;
-    fs::chmodat(p.directory(dir, &path)?, &path[..], permissions(mode), AtFlags::empty())?;
+    fs::chmodat(
+        p.directory(dir, &path)?,
+        &path[..],
+        permissions(mode),
+        AtFlags::empty(),
+    )?;
     Ok(Next::Done(0))
 }
 
 // ---- what a file is ------------------------------------------------------
 
-pub(super) fn fstat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [fd, buffer, ..] = call.args;
+pub(super) fn fstat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, buffer, ..] = *call.args;
     let stat = fs::fstat(p.files.get(fd)?)?;
     UserPtr(buffer).write(&p.memory, &guest_stat(&stat).0)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn newfstatat(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, buffer, flags, ..] = call.args;
+pub(super) fn newfstatat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, buffer, flags, ..] = *call.args;
     let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
     let flags = at_flags(flags, known)?;
     let path = UserPtr(path).read_path(&p.memory)?;
@@ -784,8 +850,8 @@ pub(super) fn newfstatat(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn statx(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [dir, path, flags, mask, buffer, ..] = call.args;
+pub(super) fn statx(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, flags, mask, buffer, ..] = *call.args;
     let known = AtFlags::SYMLINK_NOFOLLOW
         | AtFlags::NO_AUTOMOUNT
         | AtFlags::EMPTY_PATH
@@ -799,9 +865,12 @@ pub(super) fn statx(p: &mut Process, call: &Call<'_>) -> Reply {
         Some(synthetic::Entry::Exe) => {
             fs::statx(CWD, p.program_path().ok_or(Errno::NOENT)?, flags, mask)?
         }
-        Some(synthetic::Entry::Fd(fd)) => {
-            fs::statx(p.files.get(fd.into())?, c"", flags | AtFlags::EMPTY_PATH, mask)?
-        }
+        Some(synthetic::Entry::Fd(fd)) => fs::statx(
+            p.files.get(fd.into())?,
+            c"",
+            flags | AtFlags::EMPTY_PATH,
+            mask,
+        )?,
         _ => fs::statx(p.directory(dir, &path)?, &path[..], flags, mask)?,
     };
     UserPtr(buffer).write(&p.memory, &guest_statx(&statx).0)?;

@@ -10,10 +10,10 @@ use rustix::thread::ClockId;
 use super::time::{Waited, read_timespec};
 use super::uptr::UserPtr;
 use super::{Call, Next, Reply};
+use crate::kernel::Kernel;
 use crate::outcome::Outcome;
-use crate::process::Process;
 
-pub(super) fn futex(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn futex(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const WAIT: u32 = 0;
     const WAKE: u32 = 1;
     const REQUEUE: u32 = 3;
@@ -23,7 +23,7 @@ pub(super) fn futex(p: &mut Process, call: &Call<'_>) -> Reply {
     const COMMAND: u32 = !(128 | CLOCK_REALTIME);
     const CLOCK_REALTIME: u32 = 256;
 
-    let [word, operation, value, timeout, _, value3] = call.args;
+    let [word, operation, value, timeout, _, value3] = *call.args;
     let word = UserPtr(word);
     let operation = operation as u32;
     match operation & COMMAND {

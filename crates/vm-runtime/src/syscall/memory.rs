@@ -12,7 +12,7 @@ use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
 use super::file::read_into;
 use super::uptr::UserSlice;
 use super::{Call, Next, Reply};
-use crate::process::Process;
+use crate::kernel::Kernel;
 use crate::vfs::FileKind;
 
 const MAP_SHARED: u32 = 0x01;
@@ -57,8 +57,8 @@ fn protection(bits: u64) -> Result<Prot, Errno> {
 
 /// Moves the end of the heap. Like Linux, answers where the end is after
 /// all, which is the old one when it cannot move.
-pub(super) fn brk(p: &mut Process, call: &Call<'_>) -> Reply {
-    let Process { space, memory, .. } = p;
+pub(super) fn brk(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let Kernel { space, memory, .. } = p;
     let wanted = GuestAddr(call.args[0]);
     let mapped_end = |brk: GuestAddr| round_up_to_pages(brk.0);
     if wanted >= space.brk_start
@@ -80,8 +80,8 @@ pub(super) fn brk(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(space.brk.0))
 }
 
-pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [addr, bytes, prot, flags, fd, offset] = call.args;
+pub(super) fn mmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [addr, bytes, prot, flags, fd, offset] = *call.args;
     let flags = flags as u32;
     let prot = protection(prot)?;
     if bytes == 0 || offset % PAGE_BYTES != 0 {
@@ -93,9 +93,16 @@ pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
         MAP_SHARED | MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::INVAL),
     };
-    let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(p.files.get(fd)?.clone()) };
+    let file = if flags & MAP_ANONYMOUS != 0 {
+        None
+    } else {
+        Some(p.files.get(fd)?.clone())
+    };
     if let Some(file) = &file {
-        if offset.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64) {
+        if offset
+            .checked_add(bytes)
+            .is_none_or(|end| end > i64::MAX as u64)
+        {
             return Err(Errno::OVERFLOW);
         }
         if !file.readable {
@@ -112,16 +119,29 @@ pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
     }
 
     let start = place(p, GuestAddr(addr), bytes, flags)?;
-    let Process { space, memory, bounce, .. } = p;
+    let Kernel {
+        space,
+        memory,
+        bounce,
+        ..
+    } = p;
     match file {
         None => {
             memory.map(start, bytes, prot).map_err(errno)?;
             space.forget_file(start.0..start.0 + bytes);
         }
         Some(file) => {
-            memory.map(start, bytes, Prot::READ | Prot::WRITE).map_err(errno)?;
+            memory
+                .map(start, bytes, Prot::READ | Prot::WRITE)
+                .map_err(errno)?;
             space.note_file(start.0..start.0 + bytes);
-            let read = read_into(memory, bounce, &file, UserSlice::new(start.0, bytes), offset);
+            let read = read_into(
+                memory,
+                bounce,
+                &file,
+                UserSlice::new(start.0, bytes),
+                offset,
+            );
             let done = read.and_then(|()| memory.protect(start, bytes, prot).map_err(errno));
             if let Err(error) = done {
                 let _ = memory.unmap(start, bytes);
@@ -134,39 +154,45 @@ pub(super) fn mmap(p: &mut Process, call: &Call<'_>) -> Reply {
 }
 
 /// Where a new mapping goes.
-fn place(p: &Process, wanted: GuestAddr, bytes: u64, flags: u32) -> Result<GuestAddr, Errno> {
+fn place(p: &Kernel, wanted: GuestAddr, bytes: u64, flags: u32) -> Result<GuestAddr, Errno> {
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
         if !wanted.is_aligned(PAGE_BYTES) {
             return Err(Errno::INVAL);
         }
-        let in_space = wanted.checked_add(bytes).is_some_and(|end| end.0 <= SPACE_BYTES);
+        let in_space = wanted
+            .checked_add(bytes)
+            .is_some_and(|end| end.0 <= SPACE_BYTES);
         if flags & MAP_FIXED_NOREPLACE != 0 && !p.memory.is_free(wanted, bytes) {
             return Err(if in_space { Errno::EXIST } else { Errno::NOMEM });
         }
         return Ok(wanted);
     }
     let hint = wanted.page_start();
-    let below_stack = hint.checked_add(bytes).is_some_and(|end| end <= p.space.mmap_top);
+    let below_stack = hint
+        .checked_add(bytes)
+        .is_some_and(|end| end <= p.space.mmap_top);
     if hint.0 != 0 && below_stack && p.memory.is_free(hint, bytes) {
         return Ok(hint);
     }
     p.memory.find_gap(bytes, p.space.mmap_top).map_err(errno)
 }
 
-pub(super) fn munmap(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [start, bytes, ..] = call.args;
+pub(super) fn munmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [start, bytes, ..] = *call.args;
     if bytes == 0 || start % PAGE_BYTES != 0 {
         return Err(Errno::INVAL);
     }
     let bytes = whole_pages(bytes).map_err(|_| Errno::INVAL)?;
     // Linux refuses what leaves the address space with EINVAL here.
-    p.memory.unmap(GuestAddr(start), bytes).map_err(|_| Errno::INVAL)?;
+    p.memory
+        .unmap(GuestAddr(start), bytes)
+        .map_err(|_| Errno::INVAL)?;
     p.space.forget_file(start..start + bytes);
     Ok(Next::Done(0))
 }
 
-pub(super) fn mprotect(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [start, bytes, prot, ..] = call.args;
+pub(super) fn mprotect(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [start, bytes, prot, ..] = *call.args;
     let prot = protection(prot)?;
     if start % PAGE_BYTES != 0 {
         return Err(Errno::INVAL);
@@ -174,15 +200,17 @@ pub(super) fn mprotect(p: &mut Process, call: &Call<'_>) -> Reply {
     if bytes == 0 {
         return Ok(Next::Done(0));
     }
-    p.memory.protect(GuestAddr(start), whole_pages(bytes)?, prot).map_err(errno)?;
+    p.memory
+        .protect(GuestAddr(start), whole_pages(bytes)?, prot)
+        .map_err(errno)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn mremap(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const MAYMOVE: u32 = 1;
     const FIXED: u32 = 2;
 
-    let [old, old_bytes, new_bytes, flags, fixed, ..] = call.args;
+    let [old, old_bytes, new_bytes, flags, fixed, ..] = *call.args;
     let flags = flags as u32;
     let may_move = flags & MAYMOVE != 0;
     if flags & !(MAYMOVE | FIXED) != 0
@@ -203,8 +231,8 @@ pub(super) fn mremap(p: &mut Process, call: &Call<'_>) -> Reply {
     }
     if flags & FIXED != 0 {
         let to = GuestAddr(fixed);
-        let apart = fixed.checked_add(new_bytes).is_some_and(|end| end <= old)
-            || old + old_bytes <= fixed;
+        let apart =
+            fixed.checked_add(new_bytes).is_some_and(|end| end <= old) || old + old_bytes <= fixed;
         if !to.is_aligned(PAGE_BYTES) || !apart {
             return Err(Errno::INVAL);
         }
@@ -222,7 +250,9 @@ pub(super) fn mremap(p: &mut Process, call: &Call<'_>) -> Reply {
     }
     let grown = GuestAddr(old + old_bytes);
     let added = new_bytes - old_bytes;
-    let room = grown.checked_add(added).is_some_and(|end| end <= p.space.mmap_top);
+    let room = grown
+        .checked_add(added)
+        .is_some_and(|end| end <= p.space.mmap_top);
     if room && p.memory.is_free(grown, added) {
         p.memory.map(grown, added, prot).map_err(errno)?;
         return Ok(Next::Done(old));
@@ -230,7 +260,10 @@ pub(super) fn mremap(p: &mut Process, call: &Call<'_>) -> Reply {
     if !may_move {
         return Err(Errno::NOMEM);
     }
-    let to = p.memory.find_gap(new_bytes, p.space.mmap_top).map_err(errno)?;
+    let to = p
+        .memory
+        .find_gap(new_bytes, p.space.mmap_top)
+        .map_err(errno)?;
     move_pages(p, from, old_bytes, to, new_bytes, prot)
 }
 
@@ -246,14 +279,19 @@ fn is_uniform(memory: &GuestMemory, start: GuestAddr, bytes: u64, prot: Prot) ->
 /// Moves a mapping to where nothing is, a piece at a time, so that the memory
 /// limit needs to allow the larger of both sizes and not their sum.
 fn move_pages(
-    p: &mut Process,
+    p: &mut Kernel,
     from: GuestAddr,
     old_bytes: u64,
     to: GuestAddr,
     new_bytes: u64,
     prot: Prot,
 ) -> Reply {
-    let Process { space, memory, bounce, .. } = p;
+    let Kernel {
+        space,
+        memory,
+        bounce,
+        ..
+    } = p;
     let added = new_bytes.saturating_sub(old_bytes);
     if memory.mapped_bytes() + added > memory.limit_bytes() {
         return Err(Errno::NOMEM);
@@ -262,7 +300,9 @@ fn move_pages(
     let kept = old_bytes.min(new_bytes);
     // Whatever lies behind what is kept goes first: it makes room.
     if kept < old_bytes {
-        memory.unmap(GuestAddr(from.0 + kept), old_bytes - kept).map_err(errno)?;
+        memory
+            .unmap(GuestAddr(from.0 + kept), old_bytes - kept)
+            .map_err(errno)?;
     }
     let mut done = 0;
     while done < kept {
@@ -277,13 +317,19 @@ fn move_pages(
         }
         memory.read_bytes(source, piece).map_err(|_| Errno::FAULT)?;
         memory.unmap(source, bytes).map_err(errno)?;
-        memory.map(target, bytes, Prot::READ | Prot::WRITE).map_err(errno)?;
-        memory.write_bytes(target, piece).map_err(|_| Errno::FAULT)?;
+        memory
+            .map(target, bytes, Prot::READ | Prot::WRITE)
+            .map_err(errno)?;
+        memory
+            .write_bytes(target, piece)
+            .map_err(|_| Errno::FAULT)?;
         memory.protect(target, bytes, prot).map_err(errno)?;
         done += bytes;
     }
     if added > 0 {
-        memory.map(GuestAddr(to.0 + kept), added, prot).map_err(errno)?;
+        memory
+            .map(GuestAddr(to.0 + kept), added, prot)
+            .map_err(errno)?;
     }
     space.forget_file(from.0..from.0 + old_bytes);
     if from_file {
@@ -292,8 +338,8 @@ fn move_pages(
     Ok(Next::Done(to.0))
 }
 
-pub(super) fn msync(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [start, bytes, ..] = call.args;
+pub(super) fn msync(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [start, bytes, ..] = *call.args;
     if start % PAGE_BYTES != 0 {
         return Err(Errno::INVAL);
     }
@@ -304,11 +350,11 @@ pub(super) fn msync(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn madvise(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn madvise(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const DONTNEED: u32 = 4;
     const FREE: u32 = 8;
 
-    let [start, bytes, advice, ..] = call.args;
+    let [start, bytes, advice, ..] = *call.args;
     let advice = advice as u32;
     // Advice that may be ignored is: 0 to 3 (access patterns), COLD, PAGEOUT,
     // (NO)HUGEPAGE, (UN)MERGEABLE, (DO|DONT)DUMP, DONTFORK, DOFORK.
@@ -342,14 +388,16 @@ fn zero(memory: &GuestMemory, range: std::ops::Range<u64>) -> Result<(), Errno> 
         while end < range.end && prot_at(end)? == prot {
             end += PAGE_BYTES;
         }
-        memory.map(GuestAddr(page), end - page, prot).map_err(errno)?;
+        memory
+            .map(GuestAddr(page), end - page, prot)
+            .map_err(errno)?;
         page = end;
     }
     Ok(())
 }
 
 /// Guests that generate code call this where others would use `fence.i`.
-pub(super) fn riscv_flush_icache(_: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn riscv_flush_icache(_: &mut Kernel, call: &Call<'_>) -> Reply {
     const LOCAL: u64 = 1;
     if call.args[2] & !LOCAL != 0 {
         return Err(Errno::INVAL);

@@ -1,22 +1,23 @@
 //! The kernel that a guest program sees.
 //!
 //! ```text
-//!   ecall ──> table ──> handler(&mut Process, &Call) ──> Reply
-//!               │                                          │
-//!               └── tracer, filter, docs/syscalls.md       └── perform: a0, pc
+//!   ecall ──> table ──> handler(&mut Kernel, &Call) ──> Reply
+//!               │                                         │
+//!               └── tracer, filter, docs/syscalls.md      └── perform: a0, pc
 //! ```
 //!
-//! Handlers all have one signature and change nothing of the hart: what is to
-//! happen is their [`Next`], and [`Process::syscall`] alone makes it happen.
+//! Handlers all have one signature and never see the hart: what is to happen
+//! is their [`Next`], and [`Kernel::syscall`] alone makes it happen.
 //! Numbers are those of the asm-generic table, which RISC-V uses.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
+use vm_core::hart::Hart;
 use vm_core::{GuestAddr, XReg};
 
+use crate::kernel::Kernel;
 use crate::outcome::Outcome;
-use crate::process::Process;
 
 mod event;
 mod file;
@@ -38,8 +39,10 @@ const ECALL_BYTES: u64 = 4;
 /// A call as the guest made it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
-    /// a0 to a5.
-    pub(crate) args: [u64; 6],
+    /// a0 to a5, where they are: copying them as a block just after the guest
+    /// stored them one by one would stall (store forwarding), and most calls
+    /// want few of them.
+    pub(crate) args: &'a [u64; 6],
     /// Where it was made.
     pub(crate) pc: GuestAddr,
     /// Not zero when the run is to end, so that nothing waits for long.
@@ -73,7 +76,7 @@ pub(crate) enum Next {
 pub(crate) type Reply = Result<Next, Errno>;
 
 /// A handler.
-pub(crate) type Handler = fn(&mut Process, &Call<'_>) -> Reply;
+pub(crate) type Handler = fn(&mut Kernel, &Call<'_>) -> Reply;
 
 /// What the run loop does after a call was performed.
 #[derive(Debug)]
@@ -84,43 +87,44 @@ pub(crate) enum Effect {
     End(Outcome),
 }
 
-impl Process {
+impl Kernel {
     /// Answers the `ecall` at the hart's pc.
     #[inline]
-    pub(crate) fn syscall(&mut self, preempt: &AtomicU32) -> Effect {
-        let x = &self.hart.state.x;
-        let number = x[XReg::A7.index()];
-        let args = [x[10], x[11], x[12], x[13], x[14], x[15]];
-        let call = Call { args, pc: self.hart.pc(), preempt };
-        let index = if number < table::NUMBER_COUNT as u64 { number as usize } else { table::UNKNOWN };
+    pub(crate) fn syscall(&mut self, hart: &mut Hart, preempt: &AtomicU32) -> Effect {
+        let number = hart.x(XReg::A7);
+        let index = match usize::try_from(number) {
+            Ok(number) if number < table::NUMBER_COUNT => number,
+            _ => table::UNKNOWN,
+        };
+        let args = hart.state.x[XReg::A0.index()..].first_chunk();
+        let call = Call {
+            args: args.expect("a0 to a5 are registers"),
+            pc: hart.pc(),
+            preempt,
+        };
         self.counts[index] += 1;
         let reply = table::HANDLERS[index](self, &call);
         if self.strace.is_some() {
             trace::line(self, number, &call, &reply);
         }
-        self.perform(reply)
+        perform(hart, reply)
     }
+}
 
-    /// The one place where a call changes the hart.
-    #[inline]
-    fn perform(&mut self, reply: Reply) -> Effect {
-        let value = match reply {
-            Ok(Next::Done(value)) => value,
-            Err(errno) => i64::from(-errno.raw_os_error()).cast_unsigned(),
-            Ok(Next::FlushCode) => {
-                self.finish_call(0);
-                return Effect::FlushCode;
-            }
-            Ok(Next::Interrupted) => return Effect::Interrupted,
-            Ok(Next::End(outcome)) => return Effect::End(outcome),
-        };
-        self.finish_call(value);
-        Effect::Continue
-    }
-
-    #[inline]
-    fn finish_call(&mut self, value: u64) {
-        self.hart.set_x(XReg::A0, value);
-        self.hart.state.pc = self.hart.state.pc.wrapping_add(ECALL_BYTES);
-    }
+/// The one place where a call changes the hart.
+#[inline]
+fn perform(hart: &mut Hart, reply: Reply) -> Effect {
+    let (value, effect) = match reply {
+        Ok(Next::Done(value)) => (value, Effect::Continue),
+        Err(errno) => {
+            let negative = i64::from(-errno.raw_os_error());
+            (negative.cast_unsigned(), Effect::Continue)
+        }
+        Ok(Next::FlushCode) => (0, Effect::FlushCode),
+        Ok(Next::Interrupted) => return Effect::Interrupted,
+        Ok(Next::End(outcome)) => return Effect::End(outcome),
+    };
+    hart.set_x(XReg::A0, value);
+    hart.state.pc = hart.state.pc.wrapping_add(ECALL_BYTES);
+    effect
 }

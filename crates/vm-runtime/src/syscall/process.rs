@@ -7,20 +7,24 @@ use rustix::rand::GetRandomFlags;
 
 use super::uptr::{Cursor, Record, UserPtr, UserSlice, word};
 use super::{Call, Next, Reply};
+use crate::kernel::Kernel;
 use crate::outcome::Outcome;
-use crate::process::Process;
 
-pub(super) fn exit(_: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn exit(_: &mut Kernel, call: &Call<'_>) -> Reply {
     Ok(Next::End(Outcome::Exited(call.args[0] as i32)))
 }
 
-pub(super) fn set_tid_address(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn set_tid_address(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(own_id(p.pid))
 }
 
-pub(super) fn set_robust_list(_: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn set_robust_list(_: &mut Kernel, call: &Call<'_>) -> Reply {
     const HEAD_BYTES: u64 = 24;
-    if call.args[1] == HEAD_BYTES { Ok(Next::Done(0)) } else { Err(Errno::INVAL) }
+    if call.args[1] == HEAD_BYTES {
+        Ok(Next::Done(0))
+    } else {
+        Err(Errno::INVAL)
+    }
 }
 
 // ---- identity ------------------------------------------------------------
@@ -29,73 +33,79 @@ fn own_id(id: i32) -> Next {
     Next::Done(u64::from(id.unsigned_abs()))
 }
 
-pub(super) fn getpid(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn getpid(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(own_id(p.pid))
 }
 
-pub(super) fn getppid(_: &mut Process, _: &Call<'_>) -> Reply {
-    Ok(own_id(host::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())))
+pub(super) fn getppid(_: &mut Kernel, _: &Call<'_>) -> Reply {
+    Ok(own_id(
+        host::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+    ))
 }
 
-pub(super) fn getuid(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn getuid(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(Next::Done(p.ids.uid.into()))
 }
 
-pub(super) fn geteuid(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn geteuid(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(Next::Done(p.ids.euid.into()))
 }
 
-pub(super) fn getgid(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn getgid(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(Next::Done(p.ids.gid.into()))
 }
 
-pub(super) fn getegid(p: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn getegid(p: &mut Kernel, _: &Call<'_>) -> Reply {
     Ok(Next::Done(p.ids.egid.into()))
 }
 
-pub(super) fn getresuid(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getresuid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     three_ids(p, call, [p.ids.uid, p.ids.euid, p.ids.euid])
 }
 
-pub(super) fn getresgid(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getresgid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     three_ids(p, call, [p.ids.gid, p.ids.egid, p.ids.egid])
 }
 
-fn three_ids(p: &Process, call: &Call<'_>, ids: [u32; 3]) -> Reply {
-    for (at, id) in call.args.into_iter().zip(ids) {
+fn three_ids(p: &Kernel, call: &Call<'_>, ids: [u32; 3]) -> Reply {
+    for (&at, id) in call.args.iter().zip(ids) {
         UserPtr(at).store::<u32>(&p.memory, id)?;
     }
     Ok(Next::Done(0))
 }
 
-fn only_self(p: &Process, pid: u64) -> Result<(), Errno> {
+fn only_self(p: &Kernel, pid: u64) -> Result<(), Errno> {
     let pid = pid as i32;
-    if pid == 0 || pid == p.pid { Ok(()) } else { Err(Errno::SRCH) }
+    if pid == 0 || pid == p.pid {
+        Ok(())
+    } else {
+        Err(Errno::SRCH)
+    }
 }
 
-pub(super) fn getpgid(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getpgid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     only_self(p, call.args[0])?;
     Ok(own_id(host::getpgrp().as_raw_nonzero().get()))
 }
 
-pub(super) fn getsid(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getsid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     only_self(p, call.args[0])?;
     Ok(own_id(host::getsid(None)?.as_raw_nonzero().get()))
 }
 
-pub(super) fn wait4(_: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn wait4(_: &mut Kernel, _: &Call<'_>) -> Reply {
     Err(Errno::CHILD)
 }
 
 // ---- scheduling ----------------------------------------------------------
 
-pub(super) fn sched_yield(_: &mut Process, _: &Call<'_>) -> Reply {
+pub(super) fn sched_yield(_: &mut Kernel, _: &Call<'_>) -> Reply {
     rustix::thread::sched_yield();
     Ok(Next::Done(0))
 }
 
-pub(super) fn sched_getaffinity(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [pid, bytes, mask, ..] = call.args;
+pub(super) fn sched_getaffinity(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [pid, bytes, mask, ..] = *call.args;
     if bytes < 8 || bytes % 8 != 0 {
         return Err(Errno::INVAL);
     }
@@ -104,8 +114,8 @@ pub(super) fn sched_getaffinity(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(8))
 }
 
-pub(super) fn getcpu(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [cpu, node, ..] = call.args;
+pub(super) fn getcpu(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [cpu, node, ..] = *call.args;
     UserPtr(cpu).write_unless_null(&p.memory, &[0; 4])?;
     UserPtr(node).write_unless_null(&p.memory, &[0; 4])?;
     Ok(Next::Done(0))
@@ -141,10 +151,14 @@ impl Limits {
 
 fn limit_index(resource: u64) -> Result<usize, Errno> {
     let index = resource as u32 as usize;
-    if index < RLIMIT_COUNT { Ok(index) } else { Err(Errno::INVAL) }
+    if index < RLIMIT_COUNT {
+        Ok(index)
+    } else {
+        Err(Errno::INVAL)
+    }
 }
 
-fn set_limit(p: &mut Process, index: usize, new: UserPtr) -> Result<(), Errno> {
+fn set_limit(p: &mut Kernel, index: usize, new: UserPtr) -> Result<(), Errno> {
     let raw = new.read::<16>(&p.memory)?;
     let (soft, hard) = (word(&raw, 0), word(&raw, 8));
     if soft > hard {
@@ -160,13 +174,13 @@ fn set_limit(p: &mut Process, index: usize, new: UserPtr) -> Result<(), Errno> {
     Ok(())
 }
 
-fn get_limit(p: &Process, index: usize) -> Record<16> {
+fn get_limit(p: &Kernel, index: usize) -> Record<16> {
     let (soft, hard) = p.limits.0[index];
     Record::new().u64(0, soft).u64(8, hard)
 }
 
-pub(super) fn prlimit64(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [pid, resource, new, old, ..] = call.args;
+pub(super) fn prlimit64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [pid, resource, new, old, ..] = *call.args;
     only_self(p, pid)?;
     let index = limit_index(resource)?;
     let had = get_limit(p, index);
@@ -177,31 +191,31 @@ pub(super) fn prlimit64(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn getrlimit(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [resource, limit, ..] = call.args;
+pub(super) fn getrlimit(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [resource, limit, ..] = *call.args;
     let had = get_limit(p, limit_index(resource)?);
     UserPtr(limit).write(&p.memory, &had.0)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn setrlimit(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [resource, limit, ..] = call.args;
+pub(super) fn setrlimit(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [resource, limit, ..] = *call.args;
     set_limit(p, limit_index(resource)?, UserPtr(limit))?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn umask(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn umask(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let had = std::mem::replace(&mut p.umask, call.args[0] as u32 & 0o777);
     Ok(Next::Done(had.into()))
 }
 
-pub(super) fn prctl(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn prctl(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const SET_NAME: u32 = 15;
     const GET_NAME: u32 = 16;
     const GET_DUMPABLE: u32 = 3;
     const SET_DUMPABLE: u32 = 4;
 
-    let [option, arg, ..] = call.args;
+    let [option, arg, ..] = *call.args;
     let value = match option as u32 {
         SET_NAME => {
             // At most 15 bytes and a NUL; what is longer is cut.
@@ -214,7 +228,7 @@ pub(super) fn prctl(p: &mut Process, call: &Call<'_>) -> Reply {
             0
         }
         GET_NAME => {
-            let name = Record::<16>::new().bytes(0, p.comm());
+            let name = Record::<16>::new().bytes(0, &p.comm);
             UserPtr(arg).write(&p.memory, &name.0)?;
             0
         }
@@ -227,7 +241,7 @@ pub(super) fn prctl(p: &mut Process, call: &Call<'_>) -> Reply {
 
 // ---- the system ----------------------------------------------------------
 
-pub(super) fn uname(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn uname(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const FIELD_BYTES: usize = 65;
     let host = rustix::system::uname();
     let fields: [&[u8]; 6] = [
@@ -247,7 +261,7 @@ pub(super) fn uname(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn sysinfo(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn sysinfo(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let host = rustix::system::sysinfo();
     let (limit, mapped) = (p.memory.limit_bytes(), p.memory.mapped_bytes());
     let record = Record::<112>::new()
@@ -263,13 +277,13 @@ pub(super) fn sysinfo(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn getrandom(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn getrandom(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const KNOWN: u32 = 7;
     const PIECE_BYTES: u64 = 256;
     // As large as one host call gives; C libraries ask again for the rest.
     const BYTES_MAX: u64 = 1 << 20;
 
-    let [buffer, bytes, flags, ..] = call.args;
+    let [buffer, bytes, flags, ..] = *call.args;
     let flags = flags as u32;
     if flags & !KNOWN != 0 || flags & 6 == 6 {
         return Err(Errno::INVAL);
@@ -282,7 +296,11 @@ pub(super) fn getrandom(p: &mut Process, call: &Call<'_>) -> Reply {
         let mut piece = [0; PIECE_BYTES as usize];
         let want = cursor.writable(&p.memory, PIECE_BYTES.min(slices[0].bytes - done));
         if want == 0 {
-            return if done > 0 { Ok(Next::Done(done)) } else { Err(Errno::FAULT) };
+            return if done > 0 {
+                Ok(Next::Done(done))
+            } else {
+                Err(Errno::FAULT)
+            };
         }
         match rustix::rand::getrandom(&mut piece[..want as usize], host_flags) {
             Ok(got) => {
@@ -290,7 +308,13 @@ pub(super) fn getrandom(p: &mut Process, call: &Call<'_>) -> Reply {
                 done += got as u64;
             }
             Err(Errno::INTR) => {}
-            Err(errno) => return if done > 0 { Ok(Next::Done(done)) } else { Err(errno) },
+            Err(errno) => {
+                return if done > 0 {
+                    Ok(Next::Done(done))
+                } else {
+                    Err(errno)
+                };
+            }
         }
     }
     Ok(Next::Done(done))

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::uptr::{Record, UserPtr, half, word};
 use super::{Call, Next, Reply};
+use crate::kernel::Kernel;
 use crate::outcome::Outcome;
-use crate::process::Process;
 use crate::signal::{DefaultAction, Signal};
 
 /// `SIG_DFL` and `SIG_IGN`; anything else is a handler's address.
@@ -52,7 +52,11 @@ impl Default for Signals {
             actions: [Action::default(); Signal::HIGHEST as usize],
             blocked: 0,
             pending: 0,
-            alt_stack: AltStack { start: 0, flags: SS_DISABLE, bytes: 0 },
+            alt_stack: AltStack {
+                start: 0,
+                flags: SS_DISABLE,
+                bytes: 0,
+            },
         }
     }
 }
@@ -77,7 +81,10 @@ impl Signals {
         match self.action(signal).handler {
             IGNORE => true,
             DEFAULT => {
-                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Stop)
+                matches!(
+                    signal.default_action(),
+                    DefaultAction::Ignore | DefaultAction::Stop
+                )
             }
             _ => false,
         }
@@ -86,7 +93,7 @@ impl Signals {
 
 /// Sends a signal to the guest: what it did, and what the call answers where
 /// the guest lives on.
-pub(super) fn raise(p: &mut Process, call: &Call<'_>, signal: Signal, answer: Errno) -> Reply {
+pub(super) fn raise(p: &mut Kernel, call: &Call<'_>, signal: Signal, answer: Errno) -> Reply {
     match deliver(p, call, signal) {
         Some(outcome) => Ok(Next::End(outcome)),
         None => Err(answer),
@@ -94,7 +101,7 @@ pub(super) fn raise(p: &mut Process, call: &Call<'_>, signal: Signal, answer: Er
 }
 
 /// `None` where the guest lives on.
-fn deliver(p: &mut Process, call: &Call<'_>, signal: Signal) -> Option<Outcome> {
+fn deliver(p: &mut Kernel, call: &Call<'_>, signal: Signal) -> Option<Outcome> {
     if p.signals.is_blocked(signal) {
         p.signals.pending |= signal.bit();
         return None;
@@ -109,11 +116,15 @@ fn deliver(p: &mut Process, call: &Call<'_>, signal: Signal) -> Option<Outcome> 
             p.place(call.pc)
         ),
     };
-    Some(Outcome::Signalled { signal, pc: call.pc, why })
+    Some(Outcome::Signalled {
+        signal,
+        pc: call.pc,
+        why,
+    })
 }
 
 /// Delivers what is pending and no longer blocked.
-fn deliver_pending(p: &mut Process, call: &Call<'_>) -> Option<Outcome> {
+fn deliver_pending(p: &mut Kernel, call: &Call<'_>) -> Option<Outcome> {
     let due = p.signals.pending & !p.signals.blocked;
     if due == 0 {
         return None;
@@ -126,7 +137,7 @@ fn deliver_pending(p: &mut Process, call: &Call<'_>) -> Option<Outcome> {
 }
 
 /// Sends to this process, the only one that there is for the guest.
-fn send(p: &mut Process, call: &Call<'_>, signal: u64) -> Reply {
+fn send(p: &mut Kernel, call: &Call<'_>, signal: u64) -> Reply {
     let number = signal as u32;
     if number == 0 {
         return Ok(Next::Done(0)); // only asks whether there is somebody
@@ -135,8 +146,8 @@ fn send(p: &mut Process, call: &Call<'_>, signal: u64) -> Reply {
     Ok(deliver(p, call, signal).map_or(Next::Done(0), Next::End))
 }
 
-pub(super) fn kill(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [target, signal, ..] = call.args;
+pub(super) fn kill(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [target, signal, ..] = *call.args;
     let target = target as i32;
     // Itself, its group, or (-1) everybody: all of them are this process.
     let own = [p.pid, 0, -p.pid, -1];
@@ -146,13 +157,13 @@ pub(super) fn kill(p: &mut Process, call: &Call<'_>) -> Reply {
     send(p, call, signal)
 }
 
-pub(super) fn tkill(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [thread, signal, ..] = call.args;
+pub(super) fn tkill(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [thread, signal, ..] = *call.args;
     to_thread(p, call, thread, signal)
 }
 
-pub(super) fn tgkill(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [group, thread, signal, ..] = call.args;
+pub(super) fn tgkill(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [group, thread, signal, ..] = *call.args;
     if group as i32 <= 0 {
         return Err(Errno::INVAL);
     }
@@ -162,7 +173,7 @@ pub(super) fn tgkill(p: &mut Process, call: &Call<'_>) -> Reply {
     to_thread(p, call, thread, signal)
 }
 
-fn to_thread(p: &mut Process, call: &Call<'_>, thread: u64, signal: u64) -> Reply {
+fn to_thread(p: &mut Kernel, call: &Call<'_>, thread: u64, signal: u64) -> Reply {
     match thread as i32 {
         ..=0 => Err(Errno::INVAL),
         thread if thread == p.pid => send(p, call, signal),
@@ -170,8 +181,8 @@ fn to_thread(p: &mut Process, call: &Call<'_>, thread: u64, signal: u64) -> Repl
     }
 }
 
-pub(super) fn rt_sigaction(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [signal, new, old, set_bytes, ..] = call.args;
+pub(super) fn rt_sigaction(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [signal, new, old, set_bytes, ..] = *call.args;
     let (new, old) = (UserPtr(new), UserPtr(old));
     if set_bytes != 8 {
         return Err(Errno::INVAL);
@@ -183,7 +194,10 @@ pub(super) fn rt_sigaction(p: &mut Process, call: &Call<'_>) -> Reply {
         false => Some(new.read::<24>(&p.memory)?),
     };
     let had = p.signals.action(signal);
-    let record = Record::<24>::new().u64(0, had.handler).u64(8, had.flags).u64(16, had.mask);
+    let record = Record::<24>::new()
+        .u64(0, had.handler)
+        .u64(8, had.flags)
+        .u64(16, had.mask);
     old.write_unless_null(&p.memory, &record.0)?;
     if let Some(wanted) = wanted {
         let action = Action {
@@ -199,12 +213,12 @@ pub(super) fn rt_sigaction(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
-pub(super) fn rt_sigprocmask(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn rt_sigprocmask(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const BLOCK: u32 = 0;
     const UNBLOCK: u32 = 1;
     const SETMASK: u32 = 2;
 
-    let [how, new, old, set_bytes, ..] = call.args;
+    let [how, new, old, set_bytes, ..] = *call.args;
     let (new, old) = (UserPtr(new), UserPtr(old));
     if set_bytes != 8 {
         return Err(Errno::INVAL);
@@ -225,8 +239,8 @@ pub(super) fn rt_sigprocmask(p: &mut Process, call: &Call<'_>) -> Reply {
     Ok(deliver_pending(p, call).map_or(Next::Done(0), Next::End))
 }
 
-pub(super) fn rt_sigpending(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [set, set_bytes, ..] = call.args;
+pub(super) fn rt_sigpending(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [set, set_bytes, ..] = *call.args;
     if set_bytes > 8 {
         return Err(Errno::INVAL);
     }
@@ -237,27 +251,47 @@ pub(super) fn rt_sigpending(p: &mut Process, call: &Call<'_>) -> Reply {
 
 /// Nobody has been called, so there is nothing to return from: the frame is
 /// not one of ours, which Linux answers with `SIGSEGV`.
-pub(super) fn rt_sigreturn(p: &mut Process, call: &Call<'_>) -> Reply {
-    let why = format!("rt_sigreturn without a signal frame at {}", p.place(call.pc));
-    Ok(Next::End(Outcome::Signalled { signal: Signal::SEGV, pc: call.pc, why }))
+pub(super) fn rt_sigreturn(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let why = format!(
+        "rt_sigreturn without a signal frame at {}",
+        p.place(call.pc)
+    );
+    Ok(Next::End(Outcome::Signalled {
+        signal: Signal::SEGV,
+        pc: call.pc,
+        why,
+    }))
 }
 
-pub(super) fn sigaltstack(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [new, old, ..] = call.args;
+pub(super) fn sigaltstack(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [new, old, ..] = *call.args;
     let (new, old) = (UserPtr(new), UserPtr(old));
     let had = p.signals.alt_stack;
     if !new.is_null() {
         let raw = new.read::<24>(&p.memory)?;
-        let wanted =
-            AltStack { start: word(&raw, 0), flags: half(&raw, 8), bytes: word(&raw, 16) };
+        let wanted = AltStack {
+            start: word(&raw, 0),
+            flags: half(&raw, 8),
+            bytes: word(&raw, 16),
+        };
         p.signals.alt_stack = match wanted.flags & !SS_AUTODISARM {
-            SS_DISABLE => AltStack { start: 0, flags: SS_DISABLE, bytes: 0 },
+            SS_DISABLE => AltStack {
+                start: 0,
+                flags: SS_DISABLE,
+                bytes: 0,
+            },
             0 | 1 if wanted.bytes < MINSIGSTKSZ => return Err(Errno::NOMEM),
-            0 | 1 => AltStack { flags: wanted.flags & SS_AUTODISARM, ..wanted },
+            0 | 1 => AltStack {
+                flags: wanted.flags & SS_AUTODISARM,
+                ..wanted
+            },
             _ => return Err(Errno::INVAL),
         };
     }
-    let record = Record::<24>::new().u64(0, had.start).u32(8, had.flags).u64(16, had.bytes);
+    let record = Record::<24>::new()
+        .u64(0, had.start)
+        .u32(8, had.flags)
+        .u64(16, had.bytes);
     old.write_unless_null(&p.memory, &record.0)?;
     Ok(Next::Done(0))
 }

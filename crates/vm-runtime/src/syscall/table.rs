@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use rustix::io::Errno;
 
 use super::{Call, Handler, Reply, event, file, futex, memory, process, signal, time};
-use crate::process::Process;
+use crate::kernel::Kernel;
 
 /// Numbers below this are looked up by index.
 pub(crate) const NUMBER_COUNT: usize = 512;
@@ -115,7 +115,14 @@ const fn row(
     class: Class,
     note: &'static str,
 ) -> SyscallRow {
-    SyscallRow { number, name, args, class, note, handler }
+    SyscallRow {
+        number,
+        name,
+        args,
+        class,
+        note,
+        handler,
+    }
 }
 
 use Arg::{DirFd, Fd, Flags, Int, Length, Mode, Offset, Path, Pointer};
@@ -243,13 +250,13 @@ pub(crate) fn find(number: u64) -> Option<&'static SyscallRow> {
 }
 
 /// Answers calls that no row knows.
-fn unknown(process: &mut Process, _: &Call<'_>) -> Reply {
-    process.unknown_calls += 1;
+fn unknown(kernel: &mut Kernel, _: &Call<'_>) -> Reply {
+    kernel.unknown_calls += 1;
     Err(Errno::NOSYS)
 }
 
 /// Answers calls that are known and left out on purpose.
-fn not_offered(_: &mut Process, _: &Call<'_>) -> Reply {
+fn not_offered(_: &mut Kernel, _: &Call<'_>) -> Reply {
     Err(Errno::NOSYS)
 }
 
@@ -280,9 +287,17 @@ mod tests {
     #[test]
     fn rows_ascend_and_fit_the_dispatch_array() {
         for pair in ROWS.windows(2) {
-            assert!(pair[0].number < pair[1].number, "{:?} before {:?}", pair[0], pair[1]);
+            assert!(
+                pair[0].number < pair[1].number,
+                "{:?} before {:?}",
+                pair[0],
+                pair[1]
+            );
         }
-        assert!(ROWS.iter().all(|row| usize::from(row.number) < NUMBER_COUNT));
+        assert!(
+            ROWS.iter()
+                .all(|row| usize::from(row.number) < NUMBER_COUNT)
+        );
         assert!(ROWS.iter().all(|row| row.args.len() <= 6));
         assert_eq!(find(64).map(|row| row.name), Some("write"));
         assert!(find(63 + (1 << 32)).is_none());

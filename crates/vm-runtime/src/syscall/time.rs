@@ -8,7 +8,7 @@ use vm_core::mem::GuestMemory;
 
 use super::uptr::{Record, UserPtr, word};
 use super::{Call, Next, Reply, file};
-use crate::process::Process;
+use crate::kernel::Kernel;
 
 const NANOS: i64 = 1_000_000_000;
 /// Ticks per second of `times`, which C libraries have built in.
@@ -49,20 +49,28 @@ fn guest_timespec(time: Timespec) -> Record<16> {
 }
 
 fn guest_timeval(time: Timespec) -> Record<16> {
-    Record::new().i64(0, time.tv_sec).i64(8, time.tv_nsec / 1000)
+    Record::new()
+        .i64(0, time.tv_sec)
+        .i64(8, time.tv_nsec / 1000)
 }
 
 fn add(a: Timespec, b: Timespec) -> Timespec {
     let nanos = a.tv_nsec + b.tv_nsec;
     Timespec {
-        tv_sec: a.tv_sec.saturating_add(b.tv_sec).saturating_add(nanos / NANOS),
+        tv_sec: a
+            .tv_sec
+            .saturating_add(b.tv_sec)
+            .saturating_add(nanos / NANOS),
         tv_nsec: nanos % NANOS,
     }
 }
 
 /// `a - b`, `None` where that is not positive.
 fn time_left(a: Timespec, b: Timespec) -> Option<Timespec> {
-    let mut left = Timespec { tv_sec: a.tv_sec - b.tv_sec, tv_nsec: a.tv_nsec - b.tv_nsec };
+    let mut left = Timespec {
+        tv_sec: a.tv_sec - b.tv_sec,
+        tv_nsec: a.tv_nsec - b.tv_nsec,
+    };
     if left.tv_nsec < 0 {
         left.tv_sec -= 1;
         left.tv_nsec += NANOS;
@@ -75,7 +83,7 @@ fn shorter(a: Timespec, b: Timespec) -> Timespec {
     if time_left(a, b).is_some() { b } else { a }
 }
 
-impl Process {
+impl Kernel {
     /// When a wait of `duration` that this call begins, or began before it
     /// was interrupted, ends on the monotonic clock.
     pub(super) fn deadline(&mut self, call: &Call<'_>, duration: Timespec) -> Timespec {
@@ -86,7 +94,12 @@ impl Process {
     }
 
     /// Waits until `clock` shows `until`.
-    pub(super) fn wait_until(&mut self, call: &Call<'_>, clock: ClockId, until: Timespec) -> Waited {
+    pub(super) fn wait_until(
+        &mut self,
+        call: &Call<'_>,
+        clock: ClockId,
+        until: Timespec,
+    ) -> Waited {
         while let Some(left) = time_left(until, host_gettime(clock)) {
             if call.is_preempted() {
                 self.waiting = Some(Waiting { pc: call.pc, until });
@@ -126,37 +139,37 @@ fn clock_id(clock: u64) -> Result<ClockId, Errno> {
     }
 }
 
-pub(super) fn clock_gettime(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [clock, time, ..] = call.args;
+pub(super) fn clock_gettime(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [clock, time, ..] = *call.args;
     let now = host_gettime(clock_id(clock)?);
     UserPtr(time).write(&p.memory, &guest_timespec(now).0)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn clock_getres(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [clock, resolution, ..] = call.args;
+pub(super) fn clock_getres(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [clock, resolution, ..] = *call.args;
     let resolution_of = host_getres(clock_id(clock)?);
     UserPtr(resolution).write_unless_null(&p.memory, &guest_timespec(resolution_of).0)?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn gettimeofday(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [time, zone, ..] = call.args;
+pub(super) fn gettimeofday(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [time, zone, ..] = *call.args;
     let now = host_gettime(ClockId::Realtime);
     UserPtr(time).write_unless_null(&p.memory, &guest_timeval(now).0)?;
     UserPtr(zone).write_unless_null(&p.memory, &[0; 8])?;
     Ok(Next::Done(0))
 }
 
-pub(super) fn nanosleep(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn nanosleep(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let duration = read_timespec(UserPtr(call.args[0]), &p.memory)?;
     let until = p.deadline(call, duration);
     Ok(slept(p.wait_until(call, ClockId::Monotonic, until)))
 }
 
-pub(super) fn clock_nanosleep(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn clock_nanosleep(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const TIMER_ABSTIME: u64 = 1;
-    let [clock, flags, request, ..] = call.args;
+    let [clock, flags, request, ..] = *call.args;
     let clock = clock_id(clock)?;
     if !matches!(
         clock,
@@ -179,21 +192,27 @@ fn slept(waited: Waited) -> Next {
     }
 }
 
-pub(super) fn times(p: &mut Process, call: &Call<'_>) -> Reply {
+pub(super) fn times(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let ticks = |t: Timespec| t.tv_sec * TICKS + t.tv_nsec / (NANOS / TICKS);
     let used = ticks(host_gettime(ClockId::ProcessCPUTime));
     let record = Record::<32>::new().i64(0, used);
     UserPtr(call.args[0]).write_unless_null(&p.memory, &record.0)?;
-    Ok(Next::Done(ticks(host_gettime(ClockId::Monotonic)).cast_unsigned()))
+    Ok(Next::Done(
+        ticks(host_gettime(ClockId::Monotonic)).cast_unsigned(),
+    ))
 }
 
-pub(super) fn getrusage(p: &mut Process, call: &Call<'_>) -> Reply {
-    let [who, usage, ..] = call.args;
+pub(super) fn getrusage(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [who, usage, ..] = *call.args;
     let mut record = Record::<144>::new();
     match who as i32 {
         -1 => {} // of children, which there are none
         who @ (0 | 1) => {
-            let clock = if who == 0 { ClockId::ProcessCPUTime } else { ClockId::ThreadCPUTime };
+            let clock = if who == 0 {
+                ClockId::ProcessCPUTime
+            } else {
+                ClockId::ThreadCPUTime
+            };
             record = record
                 .bytes(0, &guest_timeval(host_gettime(clock)).0)
                 .u64(32, p.memory.mapped_bytes() / 1024);

@@ -9,7 +9,7 @@ use vm_core::mem::GuestMemory;
 
 use super::table::{self, Arg, Class};
 use super::{Call, Next, Reply};
-use crate::process::Process;
+use crate::kernel::Kernel;
 use crate::signal::Signal;
 
 /// Bytes of a path that are shown.
@@ -18,12 +18,15 @@ const PATH_SHOWN_BYTES: usize = 256;
 /// Writes the line of a call. Where it cannot be written, tracing ends and
 /// the guest goes on.
 #[cold]
-pub(super) fn line(p: &mut Process, number: u64, call: &Call<'_>, reply: &Reply) {
+pub(super) fn line(p: &mut Kernel, number: u64, call: &Call<'_>, reply: &Reply) {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = describe(&mut text, &p.memory, number, call, reply);
     if let Some(out) = &mut p.strace
-        && out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err()
+        && out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
     {
         p.strace = None;
     }
@@ -42,7 +45,7 @@ fn describe(
         None => write!(text, "syscall_{number}(")?,
     }
     let kinds = row.map_or(&[Arg::Pointer; 6][..], |row| row.args);
-    for (i, (kind, value)) in kinds.iter().zip(call.args).enumerate() {
+    for (i, (kind, value)) in kinds.iter().zip(*call.args).enumerate() {
         if i > 0 {
             text.push_str(", ");
         }
@@ -93,17 +96,56 @@ fn argument(text: &mut String, memory: &GuestMemory, kind: Arg, value: u64) -> s
 }
 
 fn pointer(text: &mut String, value: u64) -> std::fmt::Result {
-    if value == 0 { write!(text, "NULL") } else { write!(text, "{value:#x}") }
+    if value == 0 {
+        write!(text, "NULL")
+    } else {
+        write!(text, "{value:#x}")
+    }
 }
 
 /// Names of asm-generic/errno.h, which x86-64 shares.
 fn errno_name(errno: Errno) -> Option<&'static str> {
     const FIRST: [&str; 40] = [
-        "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF",
-        "ECHILD", "EAGAIN", "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV",
-        "ENODEV", "ENOTDIR", "EISDIR", "EINVAL", "ENFILE", "EMFILE", "ENOTTY", "ETXTBSY", "EFBIG",
-        "ENOSPC", "ESPIPE", "EROFS", "EMLINK", "EPIPE", "EDOM", "ERANGE", "EDEADLK",
-        "ENAMETOOLONG", "ENOLCK", "ENOSYS", "ENOTEMPTY", "ELOOP",
+        "EPERM",
+        "ENOENT",
+        "ESRCH",
+        "EINTR",
+        "EIO",
+        "ENXIO",
+        "E2BIG",
+        "ENOEXEC",
+        "EBADF",
+        "ECHILD",
+        "EAGAIN",
+        "ENOMEM",
+        "EACCES",
+        "EFAULT",
+        "ENOTBLK",
+        "EBUSY",
+        "EEXIST",
+        "EXDEV",
+        "ENODEV",
+        "ENOTDIR",
+        "EISDIR",
+        "EINVAL",
+        "ENFILE",
+        "EMFILE",
+        "ENOTTY",
+        "ETXTBSY",
+        "EFBIG",
+        "ENOSPC",
+        "ESPIPE",
+        "EROFS",
+        "EMLINK",
+        "EPIPE",
+        "EDOM",
+        "ERANGE",
+        "EDEADLK",
+        "ENAMETOOLONG",
+        "ENOLCK",
+        "ENOSYS",
+        "ENOTEMPTY",
+        "ELOOP",
     ];
     let number = usize::try_from(errno.raw_os_error()).ok()?;
     match number {
@@ -124,12 +166,21 @@ mod tests {
         let memory = GuestMemory::new(1 << 20).unwrap();
         let preempt = AtomicU32::new(0);
         let check = |number, args, reply: Reply, expected: &str| {
-            let call = Call { args, pc: GuestAddr(0), preempt: &preempt };
+            let call = Call {
+                args: &args,
+                pc: GuestAddr(0),
+                preempt: &preempt,
+            };
             let mut text = String::new();
             describe(&mut text, &memory, number, &call, &reply).unwrap();
             assert_eq!(text, format!("{expected}\n"));
         };
-        check(64, [1, 0x12345, 6, 0, 0, 0], Ok(Next::Done(6)), "write(1, 0x12345, 6) = 6");
+        check(
+            64,
+            [1, 0x12345, 6, 0, 0, 0],
+            Ok(Next::Done(6)),
+            "write(1, 0x12345, 6) = 6",
+        );
         check(
             56,
             [-100_i64 as u64, 0x99, 0x8000, 0o644, 0, 0],

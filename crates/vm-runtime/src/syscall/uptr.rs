@@ -41,7 +41,9 @@ impl UserPtr {
     /// Copies a structure out.
     pub(crate) fn read<const N: usize>(self, memory: &GuestMemory) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
-        memory.read_bytes(self.addr(), &mut bytes).map_err(|_| Errno::FAULT)?;
+        memory
+            .read_bytes(self.addr(), &mut bytes)
+            .map_err(|_| Errno::FAULT)?;
         Ok(bytes)
     }
 
@@ -65,13 +67,19 @@ impl UserPtr {
 
     /// Copies bytes in, all or none.
     pub(crate) fn write(self, memory: &GuestMemory, bytes: &[u8]) -> Result<(), Errno> {
-        memory.write_bytes(self.addr(), bytes).map_err(|_| Errno::FAULT)
+        memory
+            .write_bytes(self.addr(), bytes)
+            .map_err(|_| Errno::FAULT)
     }
 
     /// As [`write`](UserPtr::write), but a null pointer means that the guest
     /// does not want to know.
     pub(crate) fn write_unless_null(self, memory: &GuestMemory, bytes: &[u8]) -> Result<(), Errno> {
-        if self.is_null() { Ok(()) } else { self.write(memory, bytes) }
+        if self.is_null() {
+            Ok(())
+        } else {
+            self.write(memory, bytes)
+        }
     }
 
     /// Copies a path out, without its NUL.
@@ -90,7 +98,10 @@ pub(crate) struct UserSlice {
 
 impl UserSlice {
     pub(crate) fn new(start: u64, bytes: u64) -> UserSlice {
-        UserSlice { start: UserPtr(start), bytes }
+        UserSlice {
+            start: UserPtr(start),
+            bytes,
+        }
     }
 
     /// How many bytes from `offset` on, at most `want`, allow `prot`.
@@ -123,7 +134,9 @@ impl<'a> Cursor<'a> {
 
     /// Bytes of the whole vector, cut to what one call may move.
     pub(crate) fn total(slices: &[UserSlice]) -> u64 {
-        let sum = slices.iter().fold(0_u64, |sum, s| sum.saturating_add(s.bytes));
+        let sum = slices
+            .iter()
+            .fold(0_u64, |sum, s| sum.saturating_add(s.bytes));
         sum.min(TRANSFER_BYTES_MAX)
     }
 
@@ -170,7 +183,10 @@ impl<'a> Cursor<'a> {
             let ask = ((bytes.len() - done) as u64).min(slice.bytes - self.offset);
             let good = slice.prefix(memory, self.offset, ask, Prot::WRITE);
             let start = slice.start.at(self.offset).addr();
-            if memory.write_bytes(start, &bytes[done..done + good as usize]).is_err() {
+            if memory
+                .write_bytes(start, &bytes[done..done + good as usize])
+                .is_err()
+            {
                 break;
             }
             done += good as usize;
@@ -245,7 +261,9 @@ mod tests {
 
     fn memory() -> GuestMemory {
         let memory = GuestMemory::new(1 << 20).unwrap();
-        memory.map(GuestAddr(AT), 2 * PAGE_BYTES, Prot::READ | Prot::WRITE).unwrap();
+        memory
+            .map(GuestAddr(AT), 2 * PAGE_BYTES, Prot::READ | Prot::WRITE)
+            .unwrap();
         memory
     }
 
@@ -253,12 +271,31 @@ mod tests {
     fn bad_pointers_are_the_guests_fault() {
         let memory = memory();
         let end = AT + 2 * PAGE_BYTES;
-        for bad in [0, AT - 1, end - 3, end, u64::MAX, u64::MAX - 3, 1 << 32, 1 << 63] {
-            assert_eq!(UserPtr(bad).read::<4>(&memory), Err(Errno::FAULT), "{bad:#x}");
-            assert_eq!(UserPtr(bad).write(&memory, &[1; 4]), Err(Errno::FAULT), "{bad:#x}");
+        for bad in [
+            0,
+            AT - 1,
+            end - 3,
+            end,
+            u64::MAX,
+            u64::MAX - 3,
+            1 << 32,
+            1 << 63,
+        ] {
+            assert_eq!(
+                UserPtr(bad).read::<4>(&memory),
+                Err(Errno::FAULT),
+                "{bad:#x}"
+            );
+            assert_eq!(
+                UserPtr(bad).write(&memory, &[1; 4]),
+                Err(Errno::FAULT),
+                "{bad:#x}"
+            );
         }
         assert_eq!(UserPtr(end - 4).read::<4>(&memory), Ok([0; 4]));
-        UserPtr(AT).write(&memory, &[b'x'; 2 * PAGE_BYTES as usize]).unwrap();
+        UserPtr(AT)
+            .write(&memory, &[b'x'; 2 * PAGE_BYTES as usize])
+            .unwrap();
         let path = UserPtr(AT).read_path(&memory);
         assert_eq!(path, Err(Errno::NAMETOOLONG));
         assert_eq!(UserPtr(end - 2).read_path(&memory), Err(Errno::FAULT));

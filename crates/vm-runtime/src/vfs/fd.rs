@@ -62,7 +62,10 @@ impl OpenFile {
     /// The same, but writes are refused here although the host would not.
     pub(crate) fn read_only(fd: OwnedFd) -> Result<OpenFile, Errno> {
         let file = OpenFile::new(fd)?;
-        Ok(OpenFile { writable: false, ..file })
+        Ok(OpenFile {
+            writable: false,
+            ..file
+        })
     }
 
     /// Whether the guest asked not to wait. Changes by other processes that
@@ -98,7 +101,10 @@ pub(crate) struct FdTable {
 impl FdTable {
     /// Without descriptors; numbers stay below `limit`.
     pub(crate) fn new(limit: u32) -> FdTable {
-        FdTable { slots: Vec::new(), limit: limit.min(FD_COUNT_MAX) }
+        FdTable {
+            slots: Vec::new(),
+            limit: limit.min(FD_COUNT_MAX),
+        }
     }
 
     /// Changes the limit; descriptors above it stay open, as on Linux.
@@ -109,7 +115,10 @@ impl FdTable {
     fn slot(&self, fd: u64) -> Result<&Descriptor, Errno> {
         // The kernel takes the low 32 bits of a descriptor argument.
         let index = fd as u32 as usize;
-        self.slots.get(index).and_then(Option::as_ref).ok_or(Errno::BADF)
+        self.slots
+            .get(index)
+            .and_then(Option::as_ref)
+            .ok_or(Errno::BADF)
     }
 
     /// The open file behind a descriptor.
@@ -151,7 +160,10 @@ impl FdTable {
         if self.slots.len() <= index {
             self.slots.resize(index + 1, None);
         }
-        self.slots[index] = Some(Descriptor { file, close_on_exec });
+        self.slots[index] = Some(Descriptor {
+            file,
+            close_on_exec,
+        });
     }
 
     /// Closes a descriptor; the host file goes with the last one.
@@ -166,7 +178,10 @@ impl FdTable {
     }
 
     pub(crate) fn set_close_on_exec(&mut self, fd: u64, on: bool) -> Result<(), Errno> {
-        let slot = self.slots.get_mut(fd as u32 as usize).and_then(Option::as_mut);
+        let slot = self
+            .slots
+            .get_mut(fd as u32 as usize)
+            .and_then(Option::as_mut);
         slot.ok_or(Errno::BADF)?.close_on_exec = on;
         Ok(())
     }

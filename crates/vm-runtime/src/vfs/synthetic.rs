@@ -18,9 +18,9 @@ use vm_core::addr::PAGE_BYTES;
 use vm_core::mem::{MAP_HIGHEST, MAP_LOWEST, Prot};
 
 use super::OpenFile;
-use crate::process::Process;
+use crate::kernel::Kernel;
 
-/// A path of the process.
+/// A path of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// The program.
@@ -37,8 +37,8 @@ pub(crate) enum Entry {
     Missing,
 }
 
-/// What `path` is, where it is one of the process.
-pub(crate) fn lookup(process: &Process, path: &[u8]) -> Option<Entry> {
+/// What `path` is, where it is one of the kernel.
+pub(crate) fn lookup(kernel: &Kernel, path: &[u8]) -> Option<Entry> {
     match path {
         b"/dev/stdin" => return Some(Entry::Fd(0)),
         b"/dev/stdout" => return Some(Entry::Fd(1)),
@@ -51,7 +51,7 @@ pub(crate) fn lookup(process: &Process, path: &[u8]) -> Option<Entry> {
     let rest = path.strip_prefix(b"/proc/")?;
     let slash = rest.iter().position(|&byte| byte == b'/')?;
     let (who, what) = (&rest[..slash], &rest[slash + 1..]);
-    if who != b"self" && who != b"thread-self" && who != process.pid.to_string().as_bytes() {
+    if who != b"self" && who != b"thread-self" && who != kernel.pid.to_string().as_bytes() {
         return None;
     }
     Some(match what {
@@ -64,33 +64,35 @@ pub(crate) fn lookup(process: &Process, path: &[u8]) -> Option<Entry> {
 }
 
 fn descriptor(number: &[u8]) -> Entry {
-    let number = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok());
+    let number = std::str::from_utf8(number)
+        .ok()
+        .and_then(|n| n.parse().ok());
     number.map_or(Entry::Missing, Entry::Fd)
 }
 
-/// Opens `path`, where it is one of the process. A descriptor is shared and
+/// Opens `path`, where it is one of the kernel. A descriptor is shared and
 /// not opened anew, so its position is too.
 pub(crate) fn open(
-    process: &Process,
+    kernel: &Kernel,
     path: &[u8],
     flags: OFlags,
 ) -> Option<Result<Arc<OpenFile>, Errno>> {
-    let entry = lookup(process, path)?;
+    let entry = lookup(kernel, path)?;
     let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
     let text = match entry {
-        Entry::Fd(fd) => return Some(process.files.get(fd.into()).map(Arc::clone)),
+        Entry::Fd(fd) => return Some(kernel.files.get(fd.into()).map(Arc::clone)),
         Entry::Missing => return Some(Err(Errno::NOENT)),
         _ if wants_write => return Some(Err(Errno::ACCESS)),
-        Entry::Exe => return Some(open_program(process)),
-        Entry::Maps => maps(process).into_bytes(),
-        Entry::Cmdline => process.cmdline.clone(),
-        Entry::Comm => [process.comm(), b"\n"].concat(),
+        Entry::Exe => return Some(open_program(kernel)),
+        Entry::Maps => maps(kernel).into_bytes(),
+        Entry::Cmdline => kernel.cmdline.clone(),
+        Entry::Comm => [&kernel.comm[..], b"\n"].concat(),
     };
     Some(text_file(&text).and_then(OpenFile::read_only).map(Arc::new))
 }
 
-fn open_program(process: &Process) -> Result<Arc<OpenFile>, Errno> {
-    let path = process.program_path().ok_or(Errno::NOENT)?;
+fn open_program(kernel: &Kernel) -> Result<Arc<OpenFile>, Errno> {
+    let path = kernel.program_path().ok_or(Errno::NOENT)?;
     let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     OpenFile::new(fd).map(Arc::new)
 }
@@ -121,21 +123,29 @@ pub(crate) fn is_of_host_process(fd: &OwnedFd) -> bool {
 
 /// The text of `/proc/self/maps`. Runs of pages with the same permissions
 /// stand as one mapping.
-fn maps(process: &Process) -> String {
+fn maps(kernel: &Kernel) -> String {
     let mut text = String::new();
     let mut run: Option<(GuestAddr, Prot)> = None;
     let mut addr = MAP_LOWEST;
     while addr <= MAP_HIGHEST {
-        let prot = if addr < MAP_HIGHEST { process.memory.prot(addr) } else { None };
-        let splits = process.space.is_boundary(addr);
+        let prot = if addr < MAP_HIGHEST {
+            kernel.memory.prot(addr)
+        } else {
+            None
+        };
+        let splits = kernel.space.is_boundary(addr);
         match run {
             Some((start, had)) if splits || prot != Some(had) => {
-                let name = process.space.name_of(start);
+                let name = kernel.space.name_of(start);
                 let access = [(Prot::READ, 'r'), (Prot::WRITE, 'w'), (Prot::EXEC, 'x')]
                     .map(|(bit, letter)| if had.contains(bit) { letter } else { '-' });
                 let access = String::from_iter(access);
                 // Writing to a string cannot fail.
-                let _ = write!(text, "{:08x}-{:08x} {access}p 00000000 00:00 0", start.0, addr.0);
+                let _ = write!(
+                    text,
+                    "{:08x}-{:08x} {access}p 00000000 00:00 0",
+                    start.0, addr.0
+                );
                 let _ = if name.is_empty() {
                     writeln!(text)
                 } else {

@@ -10,24 +10,24 @@ use vm_core::{GuestAddr, XReg};
 use vm_runtime::{Outcome, Process, ProcessConfig, Stdio};
 
 /// Start of 64 KiB that the guest may read and write.
-pub const DATA: u64 = 0x100_0000;
+pub(crate) const DATA: u64 = 0x100_0000;
 /// Their length.
-pub const DATA_BYTES: u64 = 64 << 10;
+pub(crate) const DATA_BYTES: u64 = 64 << 10;
 /// Where the program of [`tiny_elf`] lies.
-pub const TEXT: u64 = 0x1_0000;
+pub(crate) const TEXT: u64 = 0x1_0000;
 
 /// What became of a call.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Returned(i64),
     Interrupted,
     Ended(Outcome),
 }
 
 /// A process whose hart does nothing but make the calls it is told to.
-pub struct Guest {
-    pub process: Process,
-    pub preempt: AtomicU32,
+pub(crate) struct Guest {
+    pub(crate) process: Process,
+    pub(crate) preempt: AtomicU32,
     flushes: u32,
 }
 
@@ -39,7 +39,11 @@ struct OneCall {
 
 impl Executor for OneCall {
     fn run(&mut self, _: &mut Hart, _: &GuestMemory, _: Budget, _: &AtomicU32) -> Exit {
-        if std::mem::replace(&mut self.made, true) { Exit::Preempted } else { Exit::Ecall }
+        if std::mem::replace(&mut self.made, true) {
+            Exit::Preempted
+        } else {
+            Exit::Ecall
+        }
     }
 
     fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
@@ -52,19 +56,29 @@ impl Executor for OneCall {
 }
 
 impl Guest {
-    pub fn new() -> Guest {
-        Guest::with(ProcessConfig { stdio: Stdio::Null, ..Default::default() })
+    pub(crate) fn new() -> Guest {
+        Guest::with(ProcessConfig {
+            stdio: Stdio::Null,
+            ..Default::default()
+        })
     }
 
-    pub fn with(config: ProcessConfig) -> Guest {
+    pub(crate) fn with(config: ProcessConfig) -> Guest {
         let process = Process::from_bytes("tiny", tiny_elf(), &[b"tiny"], &[], config).unwrap();
         let data = GuestAddr(DATA);
-        process.memory().map(data, DATA_BYTES, Prot::READ | Prot::WRITE).unwrap();
-        Guest { process, preempt: AtomicU32::new(0), flushes: 0 }
+        process
+            .memory()
+            .map(data, DATA_BYTES, Prot::READ | Prot::WRITE)
+            .unwrap();
+        Guest {
+            process,
+            preempt: AtomicU32::new(0),
+            flushes: 0,
+        }
     }
 
     /// Makes a call, whatever becomes of it.
-    pub fn attempt(&mut self, number: u64, args: &[u64]) -> Answer {
+    pub(crate) fn attempt(&mut self, number: u64, args: &[u64]) -> Answer {
         let hart = self.process.hart_mut();
         let pc = hart.pc();
         let arg_regs = [XReg::A0, XReg::A1, XReg::A2, XReg::A3, XReg::A4, XReg::A5];
@@ -72,7 +86,10 @@ impl Guest {
             hart.set_x(reg, args.get(i).copied().unwrap_or(0));
         }
         hart.set_x(XReg::A7, number);
-        let mut executor = OneCall { made: false, flushes: 0 };
+        let mut executor = OneCall {
+            made: false,
+            flushes: 0,
+        };
         let outcome = self.process.run(&mut executor, &self.preempt);
         self.flushes += executor.flushes;
         if outcome != Outcome::Interrupted {
@@ -88,7 +105,7 @@ impl Guest {
 
     /// Makes a call that returns.
     #[track_caller]
-    pub fn call(&mut self, number: u64, args: &[u64]) -> i64 {
+    pub(crate) fn call(&mut self, number: u64, args: &[u64]) -> i64 {
         match self.attempt(number, args) {
             Answer::Returned(value) => value,
             other => panic!("call {number} with {args:x?}: {other:?}"),
@@ -96,38 +113,44 @@ impl Guest {
     }
 
     /// How often the engine was told to forget its code.
-    pub fn flushes(&self) -> u32 {
+    pub(crate) fn flushes(&self) -> u32 {
         self.flushes
     }
 
     /// Puts bytes at an offset of the data area; gives their address.
-    pub fn put(&self, offset: u64, bytes: &[u8]) -> u64 {
-        self.process.memory().write_bytes(GuestAddr(DATA + offset), bytes).unwrap();
+    pub(crate) fn put(&self, offset: u64, bytes: &[u8]) -> u64 {
+        self.process
+            .memory()
+            .write_bytes(GuestAddr(DATA + offset), bytes)
+            .unwrap();
         DATA + offset
     }
 
     /// Puts a NUL-terminated string.
-    pub fn put_str(&self, offset: u64, text: &str) -> u64 {
+    pub(crate) fn put_str(&self, offset: u64, text: &str) -> u64 {
         self.put(offset, &[text.as_bytes(), b"\0"].concat())
     }
 
-    pub fn get<const N: usize>(&self, addr: u64) -> [u8; N] {
+    pub(crate) fn get<const N: usize>(&self, addr: u64) -> [u8; N] {
         let mut bytes = [0; N];
-        self.process.memory().read_bytes(GuestAddr(addr), &mut bytes).unwrap();
+        self.process
+            .memory()
+            .read_bytes(GuestAddr(addr), &mut bytes)
+            .unwrap();
         bytes
     }
 
-    pub fn get_u64(&self, addr: u64) -> u64 {
+    pub(crate) fn get_u64(&self, addr: u64) -> u64 {
         u64::from_le_bytes(self.get(addr))
     }
 
-    pub fn get_u32(&self, addr: u64) -> u32 {
+    pub(crate) fn get_u32(&self, addr: u64) -> u32 {
         u32::from_le_bytes(self.get(addr))
     }
 }
 
 /// An RV64 program of one page: `ecall` at its entry.
-pub fn tiny_elf() -> Vec<u8> {
+pub(crate) fn tiny_elf() -> Vec<u8> {
     let mut file = Vec::new();
     file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     for half in [2_u16, 243] {
@@ -154,16 +177,16 @@ pub fn tiny_elf() -> Vec<u8> {
 }
 
 /// A directory that goes away with its owner.
-pub struct TempDir(pub std::path::PathBuf);
+pub(crate) struct TempDir(pub(crate) std::path::PathBuf);
 
 impl TempDir {
-    pub fn new(name: &str) -> TempDir {
+    pub(crate) fn new(name: &str) -> TempDir {
         let path = std::env::temp_dir().join(format!("hartloom-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         TempDir(path)
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 }

@@ -19,7 +19,10 @@ const COUNT_DEFAULT: u64 = 16;
 
 /// Prints what `args` select: a function, some instructions, or all.
 pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
-    let config = ProcessConfig { stdio: Stdio::Null, ..ProcessConfig::default() };
+    let config = ProcessConfig {
+        stdio: Stdio::Null,
+        ..ProcessConfig::default()
+    };
     // Loaded as for running: what is shown is what a hart would fetch.
     let process = Process::load(&args.program, &[b"dump"], &[], config)?;
     let symbols = process.symbols();
@@ -34,11 +37,17 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
             } else {
                 ""
             };
-            bail!("{}: no function is called {name:?}{hint}", args.program.display());
+            bail!(
+                "{}: no function is called {name:?}{hint}",
+                args.program.display()
+            );
         };
         // A label of assembly has no size: up to the next one.
         let end = match function.bytes {
-            0 => symbols.iter().map(|s| s.start).find(|&start| start > function.start),
+            0 => symbols
+                .iter()
+                .map(|s| s.start)
+                .find(|&start| start > function.start),
             bytes => function.start.checked_add(bytes),
         };
         let range = function.start..end.unwrap_or(MAP_HIGHEST);
@@ -88,7 +97,12 @@ fn instructions(
         };
         let digits = usize::from(len) * 2;
         let bits = if len == 2 { bits & 0xffff } else { bits };
-        writeln!(out, "{:8x}:  {:<10} {text}", addr.0, format!("{bits:0digits$x}"))?;
+        writeln!(
+            out,
+            "{:8x}:  {:<10} {text}",
+            addr.0,
+            format!("{bits:0digits$x}")
+        )?;
         addr = addr.wrapping_offset(len.into());
         shown += 1;
     }
@@ -99,7 +113,9 @@ fn instructions(
 fn executable_ranges(memory: &GuestMemory) -> Vec<Range<GuestAddr>> {
     let mut ranges: Vec<Range<GuestAddr>> = Vec::new();
     for page in (MAP_LOWEST.0..MAP_HIGHEST.0).step_by(PAGE_BYTES as usize) {
-        let executable = memory.prot(GuestAddr(page)).is_some_and(|p| p.contains(Prot::EXEC));
+        let executable = memory
+            .prot(GuestAddr(page))
+            .is_some_and(|p| p.contains(Prot::EXEC));
         match ranges.last_mut() {
             _ if !executable => {}
             Some(last) if last.end.0 == page => last.end = GuestAddr(page + PAGE_BYTES),

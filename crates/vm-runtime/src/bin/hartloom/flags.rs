@@ -191,7 +191,18 @@ mod tests {
         check("512M", 512 << 20);
         check("64k", 64 << 10);
         check("4G", 1 << 32);
-        for bad in ["", "0", "0G", "M", "-1", "+5M", "5T", "1.5G", "5G", "99999999999999999999G"] {
+        for bad in [
+            "",
+            "0",
+            "0G",
+            "M",
+            "-1",
+            "+5M",
+            "5T",
+            "1.5G",
+            "5G",
+            "99999999999999999999G",
+        ] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
         assert_eq!(Size(1 << 30).to_string(), "1G");
@@ -201,13 +212,17 @@ mod tests {
     #[test]
     fn what_follows_the_program_is_its_own() {
         let flags = Flags::try_parse_from(["hartloom", "run", "--strace", "prog", "--stats", "-x"]);
-        let Verb::Run(args) = flags.unwrap().verb else { panic!("not run") };
+        let Verb::Run(args) = flags.unwrap().verb else {
+            panic!("not run")
+        };
         assert_eq!(args.command, ["prog", "--stats", "-x"]);
         assert!(args.strace && args.stats.is_none());
         assert!(Flags::try_parse_from(["hartloom", "run", "--bogus", "prog"]).is_err());
         assert!(Flags::try_parse_from(["hartloom", "run"]).is_err());
         let flags = Flags::try_parse_from(["hartloom", "run", "--stats=json", "prog"]).unwrap();
-        let Verb::Run(args) = flags.verb else { panic!("not run") };
+        let Verb::Run(args) = flags.verb else {
+            panic!("not run")
+        };
         assert_eq!(args.stats, Some(StatsFormat::Json));
     }
 }

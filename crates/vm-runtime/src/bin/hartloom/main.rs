@@ -45,7 +45,9 @@ fn main() -> ExitCode {
 
 /// What the shell is told about an error of ours.
 fn status_of(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<LoadError>().map_or(STATUS_OWN_ERROR, LoadError::exit_status)
+    error
+        .downcast_ref::<LoadError>()
+        .map_or(STATUS_OWN_ERROR, LoadError::exit_status)
 }
 
 /// Whoever closes the pipe has read enough: that is no error.
@@ -68,7 +70,13 @@ fn print_syscalls(markdown: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for row in syscall_table() {
-        let line = format!("{:>4}  {:<20} {:<11} {}", row.number, row.name, row.class.name(), row.note);
+        let line = format!(
+            "{:>4}  {:<20} {:<11} {}",
+            row.number,
+            row.name,
+            row.class.name(),
+            row.note
+        );
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

@@ -13,9 +13,7 @@ use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use vm_runtime::{
-    EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine,
-};
+use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine};
 
 use crate::flags::{RunArgs, StatsFormat};
 
@@ -38,11 +36,16 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         memory_bytes_limit: args.memory.0,
         // The guest has our mask; its own calls decide from here on.
         umask: rustix::process::umask(Mode::empty()).bits(),
-        strace: args.strace.then(|| Box::new(io::stderr()) as Box<dyn io::Write + Send>),
+        strace: args
+            .strace
+            .then(|| Box::new(io::stderr()) as Box<dyn io::Write + Send>),
         ..ProcessConfig::default()
     };
     // clap asks for one operand at least.
-    let program = args.command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let program = args
+        .command
+        .first()
+        .map_or(OsStr::new(""), OsString::as_os_str);
     let mut process = Process::load(Path::new(program), &command, &environment, config)?;
     let mut engine = build_engine(args.engine);
     let loaded = begun.elapsed();
@@ -78,11 +81,15 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
 
 /// The guest's environment: ours, unless cleared, and what `--env` sets.
 fn environment(args: &RunArgs) -> Vec<OsString> {
-    let name_of = |v: &OsStr| v.as_bytes().split(|&b| b == b'=').next().map(<[u8]>::to_vec);
+    let name_of = |v: &OsStr| {
+        v.as_bytes()
+            .split(|&b| b == b'=')
+            .next()
+            .map(<[u8]>::to_vec)
+    };
     let set: Vec<_> = args.env.iter().map(|v| name_of(v)).collect();
-    let inherited = std::env::vars_os().filter(|(name, _)| {
-        !args.env_clear && !set.contains(&Some(name.as_bytes().to_vec()))
-    });
+    let inherited = std::env::vars_os()
+        .filter(|(name, _)| !args.env_clear && !set.contains(&Some(name.as_bytes().to_vec())));
     let joined = inherited.map(|(name, value)| {
         OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat())
     });
@@ -102,7 +109,13 @@ impl Interrupts {
         let caught = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
         let (mut reader, writer) = UnixStream::pair()?;
-        for signal in [SIGINT, SIGTERM] {
+        // What our parent had us ignore, as shells do for background jobs,
+        // stays ignored.
+        let ignored = ignored_signals();
+        let wanted = [SIGINT, SIGTERM]
+            .into_iter()
+            .filter(|s| ignored >> (s - 1) & 1 == 0);
+        for signal in wanted {
             // In this order: the first signal finds `again` not yet set.
             flag::register_conditional_default(signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
@@ -110,11 +123,15 @@ impl Interrupts {
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
         let word = Arc::clone(&preempt);
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            // A byte is a signal; the end of the stream cannot come first.
-            let _ = reader.read(&mut [0]);
-            word.store(1, Ordering::Release);
-        })?;
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                // A byte is a signal. The stream only ends where all of them
+                // are ignored.
+                if reader.read_exact(&mut [0]).is_ok() {
+                    word.store(1, Ordering::Release);
+                }
+            })?;
         Ok(Interrupts { preempt, caught })
     }
 
@@ -124,6 +141,15 @@ impl Interrupts {
         // Where it comes back, the exit status says it in another way.
         let _ = low_level::emulate_default_handler(signal);
     }
+}
+
+/// The signals that this process ignores, bit n-1 for signal n; none where the
+/// host does not say.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 /// What `--stats` shows.
@@ -148,8 +174,16 @@ impl Stats<'_> {
             format!("  unknown        {}", self.process.syscalls_unknown),
         ];
         let by_name = &self.process.syscalls_by_name;
-        lines.extend(by_name.iter().map(|(name, count)| format!("  {name:<14} {count}")));
-        lines.extend(self.counters.iter().map(|(name, value)| format!("{name:<25} {value}")));
+        lines.extend(
+            by_name
+                .iter()
+                .map(|(name, count)| format!("  {name:<14} {count}")),
+        );
+        lines.extend(
+            self.counters
+                .iter()
+                .map(|(name, value)| format!("{name:<25} {value}")),
+        );
         lines.push(String::new());
         lines.join("\n")
     }
@@ -161,8 +195,11 @@ impl Stats<'_> {
             .iter()
             .map(|(name, count)| (name.clone(), (*count).into()))
             .collect();
-        let counters: serde_json::Map<_, _> =
-            self.counters.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let counters: serde_json::Map<_, _> = self
+            .counters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let line = serde_json::json!({
             "format": "hartloom-run-stats.v1",

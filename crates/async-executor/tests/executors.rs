@@ -1,0 +1,384 @@
+//! What the executors promise beyond the corpus: caching, batches, switching,
+//! sharing, flushing, faults, self-modifying code. The `test_*` names are the
+//! requirement's.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use async_executor::{
+    AsyncExecutionContext, Budget, Executor, Exit, HybridExecutor, InterpreterExecutor, JitConfig,
+    JitExecutor, Preference,
+};
+use vm_core::hart::Hart;
+use vm_core::isa::asm::assemble;
+use vm_core::mem::{GuestMemory, Prot};
+use vm_core::{Cause, GuestAddr, Trap, XReg};
+
+const TEXT: GuestAddr = GuestAddr(0x1_0000);
+const DATA: GuestAddr = GuestAddr(0x4_0000);
+
+static NEVER: AtomicU32 = AtomicU32::new(0);
+
+fn memory(code: &str) -> GuestMemory {
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    memory.map(TEXT, 0x4000, Prot::READ | Prot::WRITE).unwrap();
+    memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+    memory.protect(TEXT, 0x4000, Prot::EXEC).unwrap();
+    memory.map(DATA, 0x2000, Prot::READ | Prot::WRITE).unwrap();
+    memory
+}
+
+fn eager() -> JitConfig {
+    let mut config = JitConfig::foreground();
+    config.threshold = 0;
+    config
+}
+
+/// All engines, those that compile with several thresholds.
+fn engines() -> Vec<Box<dyn Executor>> {
+    let mut warm = JitConfig::foreground();
+    warm.threshold = 5;
+    let mut background = JitConfig::background();
+    background.threshold = 2;
+    vec![
+        Box::new(InterpreterExecutor::new()),
+        Box::new(JitExecutor::new(eager())),
+        Box::new(JitExecutor::new(warm)),
+        Box::new(HybridExecutor::new(background)),
+    ]
+}
+
+const SUM: &str = "loop: add a0, a0, a1\naddi a1, a1, -1\nbnez a1, loop\nebreak";
+
+fn sum_of(n: u64, engine: &mut dyn Executor, memory: &GuestMemory) -> u64 {
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A1, n);
+    let exit = engine.run(&mut hart, memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Breakpoint);
+    hart.x(XReg::A0)
+}
+
+#[test]
+fn test_jit_single_execution() {
+    let memory = memory("addi a0, a0, 5\nslli a0, a0, 2\nj next\nnext: ebreak");
+    let mut jit = JitExecutor::new(eager());
+    let mut hart = Hart::new(TEXT);
+    assert_eq!(jit.execute(&mut hart, &memory), Exit::BudgetSpent);
+    assert_eq!((hart.x(XReg::A0), hart.pc()), (20, GuestAddr(TEXT.0 + 12)));
+    assert_eq!(jit.stats().regions_compiled, 1);
+    assert_eq!(jit.execute(&mut hart, &memory), Exit::Breakpoint);
+}
+
+#[test]
+fn test_jit_caching_benefit() {
+    let memory = memory("addi a0, a0, 1\nj top\ntop: ebreak");
+    let mut jit = JitExecutor::new(eager());
+    for n in 1..=100 {
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A0, n);
+        assert_eq!(jit.execute(&mut hart, &memory), Exit::BudgetSpent);
+        assert_eq!(hart.x(XReg::A0), n + 1);
+    }
+    // Compiled once, entered a hundred times.
+    assert_eq!(jit.stats().regions_compiled, 1);
+    assert_eq!(jit.stats().code_entries, 100);
+}
+
+#[test]
+fn test_jit_batch() {
+    let memory = memory("j a\na: j b\nb: addi a0, a0, 1\nj c\nc: j d\nd: ebreak");
+    let mut jit = JitExecutor::new(eager());
+    let blocks = [0, 4, 8, 16].map(|offset| GuestAddr(TEXT.0 + offset));
+    assert_eq!(jit.batch(&memory, &blocks), 4);
+    assert_eq!(jit.batch(&memory, &blocks), 0, "all are compiled already");
+    assert!(blocks.iter().all(|&pc| jit.is_compiled(&memory, pc)));
+    // What is no code is left out.
+    assert_eq!(jit.batch(&memory, &[GuestAddr(0), DATA, GuestAddr(u64::MAX)]), 0);
+}
+
+#[test]
+fn test_interpreter_execution() {
+    let memory = memory(SUM);
+    let mut interp = InterpreterExecutor::new();
+    assert_eq!(sum_of(100, &mut interp, &memory), 5050);
+    assert_eq!(interp.stats().insts, 300);
+}
+
+#[test]
+fn test_hybrid_jit_path() {
+    let memory = memory(SUM);
+    let mut config = JitConfig::background();
+    config.threshold = 1;
+    let context = AsyncExecutionContext::new(config);
+    let mut hybrid = HybridExecutor::with_context(context, Preference::Automatic);
+    // The compiler has its own time; the guest runs until its code is used.
+    while hybrid.stats().jit.code_entries == 0 {
+        assert_eq!(sum_of(100_000, &mut hybrid, &memory), 5_000_050_000);
+    }
+    assert!(hybrid.stats().jit.regions_compiled > 0);
+    assert!(hybrid.stats().interp.insts > 0, "it was interpreted first");
+}
+
+#[test]
+fn test_hybrid_interpreter_path() {
+    let memory = memory(SUM);
+    let mut config = JitConfig::background();
+    config.threshold = 1_000_000;
+    let mut cold = HybridExecutor::new(config);
+    assert_eq!(sum_of(100, &mut cold, &memory), 5050);
+    let context = AsyncExecutionContext::new(eager());
+    let mut never = HybridExecutor::with_context(context, Preference::Interpreter);
+    assert_eq!(sum_of(100_000, &mut never, &memory), 5_000_050_000);
+    for stats in [cold.stats(), never.stats()] {
+        assert_eq!(stats.jit.regions_compiled, 0);
+        assert!(stats.interp.insts >= 300);
+    }
+}
+
+#[test]
+fn test_context_flush() {
+    let memory = memory(SUM);
+    let context = AsyncExecutionContext::new(eager());
+    let mut jit = JitExecutor::with_context(context.clone());
+    assert_eq!(sum_of(1000, &mut jit, &memory), 500_500);
+    assert!(jit.is_compiled(&memory, TEXT));
+    context.flush();
+    assert!(!jit.is_compiled(&memory, TEXT));
+    let before = context.stats().regions_compiled;
+    assert_eq!(sum_of(1000, &mut jit, &memory), 500_500);
+    assert!(context.stats().regions_compiled > before);
+}
+
+#[test]
+fn test_multiple_executor_types() {
+    let memory = memory(SUM);
+    for mut engine in engines() {
+        assert_eq!(sum_of(1000, &mut *engine, &memory), 500_500);
+    }
+}
+
+#[test]
+fn executors_on_several_threads_share_code() {
+    let memory = memory(SUM);
+    let context = AsyncExecutionContext::new(eager());
+    // The first compiles; what it compiled lives as long as it does.
+    let mut first = JitExecutor::with_context(context.clone());
+    assert_eq!(sum_of(1000, &mut first, &memory), 500_500);
+    let compiled = context.stats().regions_compiled;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut jit = JitExecutor::with_context(context.clone());
+                for _ in 0..50 {
+                    assert_eq!(sum_of(1000, &mut jit, &memory), 500_500);
+                }
+            });
+        }
+    });
+    assert_eq!(context.stats().regions_compiled, compiled);
+}
+
+#[test]
+fn one_executor_serves_several_memories() {
+    let (one, other) = (memory(SUM), memory("addi a0, a1, 7\nebreak"));
+    for mut engine in engines() {
+        for _ in 0..3 {
+            assert_eq!(sum_of(1000, &mut *engine, &one), 500_500);
+            assert_eq!(sum_of(1000, &mut *engine, &other), 1007);
+        }
+    }
+}
+
+#[test]
+fn a_run_ends_when_the_preempt_word_is_raised_elsewhere() {
+    let endless = [
+        "loop: j loop",
+        "loop: addi a0, a0, 1\nj loop",
+        "loop: jal ra, callee\nj loop\ncallee: ret",
+        "la t0, loop\nloop: jr t0",
+        // Recursion without end, on a stack that does not grow.
+        "f: jal ra, f",
+    ];
+    for code in endless {
+        let memory = memory(code);
+        for mut engine in engines() {
+            let preempt = AtomicU32::new(0);
+            let mut hart = Hart::new(TEXT);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::yield_now();
+                    preempt.store(1, Ordering::Relaxed);
+                });
+                let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &preempt);
+                assert_eq!(exit, Exit::Preempted, "{code}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_fault_in_compiled_code_has_its_pc_and_address() {
+    // A loop that walks off the end of its data.
+    let code = "loop: ld a0, 0(a1)\nadd a2, a2, a0\naddi a1, a1, 8\nj loop";
+    let memory = memory(code);
+    let end = DATA.0 + 0x2000;
+    for mut engine in engines() {
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, DATA.0);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!(exit, Exit::Trap(Trap { cause: Cause::LoadPageFault, tval: end }));
+        assert_eq!(hart.pc(), TEXT);
+    }
+    let mut config = eager();
+    config.exact_faults = true;
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A1, DATA.0);
+    let exit = JitExecutor::new(config).run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Trap(Trap { cause: Cause::LoadPageFault, tval: end }));
+    assert_eq!(hart.x(XReg::A1), end, "registers are exact on request");
+}
+
+#[test]
+fn stores_to_read_only_pages_and_jumps_to_nowhere_trap() {
+    let cases = [
+        ("loop: sd a0, 0(a1)\nj loop", TEXT.0, Cause::StorePageFault, TEXT.0),
+        ("loop: sb a0, 0(a1)\nj loop", 8, Cause::StorePageFault, 8),
+        ("loop: lw a0, -4(a1)\nj loop", 0, Cause::LoadPageFault, 4_u64.wrapping_neg()),
+        ("jr a1", 0x9_0000, Cause::InstructionPageFault, 0x9_0000),
+        ("jr a1", 1 << 40, Cause::InstructionPageFault, 1 << 40),
+        ("jr a1", DATA.0, Cause::InstructionPageFault, DATA.0),
+        ("jalr a1", 0x9_0000, Cause::InstructionPageFault, 0x9_0000),
+    ];
+    for (code, a1, cause, tval) in cases {
+        let memory = memory(code);
+        for mut engine in engines() {
+            let mut hart = Hart::new(TEXT);
+            hart.set_x(XReg::A1, a1);
+            let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+            assert_eq!(exit, Exit::Trap(Trap { cause, tval }), "{code}");
+        }
+    }
+}
+
+#[test]
+fn deep_recursion_comes_back() {
+    // f(n) = n == 0 ? 0 : 1 + f(n - 1), deeper than any host stack is long.
+    let code = "
+        f: beqz a0, done
+        addi sp, sp, -8
+        sw ra, 0(sp)
+        addi a0, a0, -1
+        jal ra, f
+        addi a0, a0, 1
+        lw ra, 0(sp)
+        addi sp, sp, 8
+        done: ret";
+    let depth = 300_000_u64;
+    for mut engine in engines() {
+        let memory = GuestMemory::new(16 << 20).unwrap();
+        memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
+        memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+        let end = assemble("ebreak").unwrap();
+        memory.write_bytes(GuestAddr(TEXT.0 + 0x800), &end).unwrap();
+        memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
+        let stack = GuestAddr(0x100_0000);
+        memory.map(stack, 8 << 20, Prot::READ | Prot::WRITE).unwrap();
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A0, depth);
+        hart.set_x(XReg::Sp, stack.0 + (8 << 20));
+        hart.set_x(XReg::Ra, TEXT.0 + 0x800);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, depth));
+    }
+}
+
+#[test]
+fn code_that_was_rewritten_runs_after_fence_i() {
+    // Patches the immediate of its own `addi a0, a0, 1` to 2 after 100 rounds.
+    let code = "
+        loop: addi a0, a0, 1
+        addi a1, a1, -1
+        bne a1, a2, skip
+        sw a3, 0(a4)
+        fence.i
+        skip: bnez a1, loop
+        ebreak";
+    for mut engine in engines() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE | Prot::EXEC).unwrap();
+        memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 1000);
+        hart.set_x(XReg::A2, 900);
+        let patched = assemble("addi a0, a0, 2").unwrap();
+        hart.set_x(XReg::A3, u64::from(u32::from_le_bytes(patched[..4].try_into().unwrap())));
+        hart.set_x(XReg::A4, TEXT.0);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, 100 + 2 * 900));
+    }
+}
+
+#[test]
+fn code_that_was_mapped_anew_is_decoded_anew() {
+    for mut engine in engines() {
+        let memory = memory(SUM);
+        assert_eq!(sum_of(1000, &mut *engine, &memory), 500_500);
+        memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
+        memory.write_bytes(TEXT, &assemble("addi a0, a1, 1\nebreak").unwrap()).unwrap();
+        memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
+        assert_eq!(sum_of(1000, &mut *engine, &memory), 1001);
+        // And without permission it does not run at all.
+        memory.protect(TEXT, 0x1000, Prot::READ).unwrap();
+        let mut hart = Hart::new(TEXT);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        let fault = Trap { cause: Cause::InstructionPageFault, tval: TEXT.0 };
+        assert_eq!(exit, Exit::Trap(fault));
+    }
+}
+
+#[test]
+fn a_full_code_cache_leaves_the_guest_interpreted() {
+    let mut code = String::new();
+    for i in 0..400 {
+        code.push_str(&format!("f{i}: addi a0, a0, {i}\nbeqz a2, g{i}\nxor a3, a3, a0\ng{i}: j f{}\n", i + 1));
+    }
+    code.push_str("f400: addi a1, a1, -1\nbeqz a1, out\nj f0\nout: ebreak");
+    let memory = memory(&code);
+    let mut config = eager();
+    config.code_bytes_max = 0;
+    config.region_insts_max = 4;
+    let mut jit = JitExecutor::new(config);
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A1, 200);
+    let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    let expected: u64 = (0..400).sum::<u64>() * 200;
+    assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, expected));
+}
+
+#[test]
+fn the_interpreter_takes_over_while_the_rounding_mode_has_no_host_counterpart() {
+    // frm = RMM in the middle of a hot loop, and back.
+    let code = "
+        loop: fadd.d fa0, fa0, fa1
+        addi a1, a1, -1
+        bne a1, a2, skip
+        fsrmi a3, 4
+        skip: bnez a1, loop
+        fsrmi a3, 0
+        ebreak";
+    let mut ends = Vec::new();
+    for mut engine in engines() {
+        let memory = memory(code);
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 1000);
+        hart.set_x(XReg::A2, 500);
+        hart.set_f(vm_core::FReg::Fa0, 1.0_f64.to_bits());
+        hart.set_f(vm_core::FReg::Fa1, 2.0_f64.powi(-53).to_bits());
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!(exit, Exit::Breakpoint);
+        ends.push((hart.f(vm_core::FReg::Fa0), hart.state.fflags, hart.x(XReg::A3)));
+    }
+    // Ties away from zero do not lose what ties to even do.
+    assert!(f64::from_bits(ends[0].0) > 1.0);
+    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:x?}");
+}
