@@ -454,14 +454,17 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
                 return 1;
             }
             (*state).pc = back & !1;
-            if back & 1 == 1 {
-                if nested {
-                    return back;
-                }
-                if (*run).preempt.load(Ordering::Relaxed) != 0 {
+            if back & 1 == 1 && nested {
+                return back;
+            }
+            // Guest recursion without end comes by here and by no other poll.
+            if (*run).preempt.load(Ordering::Relaxed) != 0 {
+                if !nested {
                     (*run).pending = Some(Exit::Preempted);
-                    return 1;
                 }
+                return back | 1;
+            }
+            if back & 1 == 1 {
                 // For the interpreter: it decides what is there.
                 declined = Some((*state).pc);
             } else if depth == 0 && nested {

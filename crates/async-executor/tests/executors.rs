@@ -362,9 +362,9 @@ fn the_interpreter_takes_over_while_the_rounding_mode_has_no_host_counterpart() 
         loop: fadd.d fa0, fa0, fa1
         addi a1, a1, -1
         bne a1, a2, skip
-        fsrmi a3, 4
+        csrrwi a3, frm, 4
         skip: bnez a1, loop
-        fsrmi a3, 0
+        csrrwi a3, frm, 0
         ebreak";
     let mut ends = Vec::new();
     for mut engine in engines() {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, build_engine};
@@ -25,12 +26,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // At most ten seconds: whoever sets the word gets the run back.
     let preempt = Arc::new(AtomicU32::new(0));
     let timer = Arc::clone(&preempt);
+    let (ended, watch) = mpsc::channel::<()>();
     std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(10));
-        timer.store(1, Ordering::Release);
+        // The sender lives as long as the run.
+        if watch.recv_timeout(Duration::from_secs(10)) == Err(RecvTimeoutError::Timeout) {
+            timer.store(1, Ordering::Release);
+        }
     });
 
     let outcome = process.run(&mut *engine, &preempt);
+    drop(ended);
     let stats = process.stats();
     let mut out = std::io::stdout();
     match outcome {

@@ -12,8 +12,9 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use common::TempDir;
 use vm_runtime::EngineKind;
@@ -40,6 +41,24 @@ fn shell_status(status: ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
+/// Waits for a child to end, which it must.
+#[track_caller]
+fn wait(child: &mut Child) -> ExitStatus {
+    let pid = child.id().to_string();
+    let (ended, watch) = mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        let late = watch.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        if late {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        }
+        late
+    });
+    let status = child.wait().unwrap();
+    drop(ended);
+    assert!(!watchdog.join().unwrap(), "did not end");
+    status
+}
+
 /// Runs a command to its end, which must come.
 #[track_caller]
 fn run(command: &mut Command, input: &str) -> Run {
@@ -61,17 +80,7 @@ fn run(command: &mut Command, input: &str) -> Run {
     };
     let stdout = reader(Box::new(child.stdout.take().unwrap()));
     let stderr = reader(Box::new(child.stderr.take().unwrap()));
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > PATIENCE {
-            let _ = child.kill();
-            panic!("{command:?} did not end");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let status = wait(&mut child);
     feeder.join().unwrap();
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     Run {
@@ -329,11 +338,11 @@ fn a_closed_pipe_ends_the_program_as_it_would_natively() {
         .unwrap();
     let mut some = [0; 100];
     child.stdout.take().unwrap().read_exact(&mut some).unwrap();
-    assert_eq!(shell_status(child.wait().unwrap()), 141);
+    assert_eq!(shell_status(wait(&mut child)), 141);
 }
 
 #[test]
-fn an_interrupt_ends_waiting_and_computing_programs() {
+fn an_interrupt_ends_a_waiting_program() {
     if !installed(COMPILER) {
         note(&format!("skipped: {COMPILER} is not installed"));
         return;
@@ -346,11 +355,20 @@ fn an_interrupt_ends_waiting_and_computing_programs() {
             .args(flags)
             .arg(&program)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        // Once it has answered, it waits for more, and handlers are in place.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"one\n").unwrap();
+        let mut answer = [0; 4];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut answer)
+            .unwrap();
         let pid = child.id().to_string();
         assert!(
             Command::new("kill")
@@ -359,21 +377,19 @@ fn an_interrupt_ends_waiting_and_computing_programs() {
                 .unwrap()
                 .success()
         );
-        let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                let _ = child.kill();
-                panic!("{flags:?}: still waits for input");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let output = child.wait_with_output().unwrap();
+        let status = wait(&mut child);
         assert_eq!(
-            output.status.signal(),
+            status.signal(),
             Some(2),
             "{flags:?}: dies as a native program"
         );
-        let said = String::from_utf8_lossy(&output.stderr);
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         assert_eq!(
             said.contains("\"outcome\":\"interrupted\""),
             !flags.is_empty(),

@@ -125,7 +125,7 @@ impl Compiler {
         } else {
             &targets.optimising
         };
-        let flow = Flow::solve(region, &|inst| may_exit(inst, flavour));
+        let flow = Flow::solve(region, &|inst| may_exit(inst, flavour), flavour.counting);
         let context = self.context.get_or_insert_with(|| Box::new(Context::new()));
         context.clear();
         let builder = FunctionBuilder::new(&mut context.func, &mut self.builder);
@@ -159,7 +159,7 @@ impl Compiler {
     /// The IR of a region as text, before optimisation.
     pub(crate) fn clif(region: &Region, flavour: Flavour) -> Result<String, CompileError> {
         let targets = targets()?;
-        let flow = Flow::solve(region, &|inst| may_exit(inst, flavour));
+        let flow = Flow::solve(region, &|inst| may_exit(inst, flavour), flavour.counting);
         let mut function = Function::new();
         let mut context = FunctionBuilderContext::new();
         let builder = FunctionBuilder::new(&mut function, &mut context);

@@ -464,8 +464,13 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// Solves them. `exits` says which instructions may leave the region in
-    /// the middle of a node, so that all registers must be storable there.
-    pub(crate) fn solve(region: &Region, exits: &dyn Fn(Inst) -> bool) -> Flow {
+    /// the middle of a node, so that all registers must be storable there;
+    /// `exits_at_start`, that every node may be left where it begins.
+    pub(crate) fn solve(
+        region: &Region,
+        exits: &dyn Fn(Inst) -> bool,
+        exits_at_start: bool,
+    ) -> Flow {
         let n = region.nodes.len();
         let successors: Vec<_> = (0..n).map(|id| region.successors(id)).collect();
         let (order, position) = reverse_postorder(&successors);
@@ -495,6 +500,9 @@ impl Flow {
                     if exits(located.inst) {
                         needed_now = ALL_REGS;
                     }
+                }
+                if exits_at_start {
+                    needed_now = ALL_REGS;
                 }
                 changed |= set(&mut live[id], uses[id] | live_out & !writes[id]);
                 changed |= set(&mut needed[id], needed_now);

@@ -7,6 +7,7 @@ int main(void)
     int n_lines = 0;
     while (fgets(line, sizeof line, stdin)) {
         fputs(line, stdout);
+        fflush(stdout);
         n_lines++;
     }
     fprintf(stderr, "%d lines\n", n_lines);
