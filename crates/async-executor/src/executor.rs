@@ -30,8 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::hart::{Hart, HartState};
+use vm_core::isa::decode;
 use vm_core::mem::GuestMemory;
-use vm_core::{Cause, Trap};
+use vm_core::{Cause, GuestAddr, Trap};
 
 use crate::cache::arena::ARENA_BYTES;
 use crate::cache::{CodeCache, Wanted};
@@ -503,7 +504,9 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         if fault_pc != 0 {
             let run = &mut *run;
             let pc = run.cache.guest_pc(fault_pc as usize).unwrap_or(state.pc);
-            let cause = if state.engine[abi::FAULT_WRITE] != 0 {
+            // A read-modify-write may begin with a host load.
+            let writes = state.engine[abi::FAULT_WRITE] != 0 || is_amo(run.memory, pc);
+            let cause = if writes {
                 Cause::StorePageFault
             } else {
                 Cause::LoadPageFault
@@ -513,6 +516,11 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         }
     }
     back
+}
+
+fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
+    let decoded = memory.fetch(GuestAddr(pc)).ok().and_then(|bits| decode(bits).ok());
+    decoded.is_some_and(|d| d.inst.op().row().format == "Amo")
 }
 
 /// Called by generated code that reaches an address without code.

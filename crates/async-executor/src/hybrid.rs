@@ -34,7 +34,7 @@ pub struct HybridExecutor {
 
 enum Engine {
     Interp(InterpreterExecutor),
-    Tiered(Tiered),
+    Tiered(Box<Tiered>),
 }
 
 impl std::fmt::Debug for Engine {
@@ -58,8 +58,8 @@ impl HybridExecutor {
     #[must_use]
     pub fn with_context(context: AsyncExecutionContext, preference: Preference) -> HybridExecutor {
         let engine = match preference {
-            Preference::Automatic => Engine::Tiered(Tiered::new(context, Mode::Background)),
-            Preference::Jit => Engine::Tiered(Tiered::new(context, Mode::Foreground)),
+            Preference::Automatic => Engine::Tiered(Box::new(Tiered::new(context, Mode::Background))),
+            Preference::Jit => Engine::Tiered(Box::new(Tiered::new(context, Mode::Foreground))),
             Preference::Interpreter => Engine::Interp(InterpreterExecutor::new()),
         };
         HybridExecutor { engine, preference }

@@ -15,7 +15,7 @@ mod qemu;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use async_executor::{Executor, InterpreterExecutor};
+use async_executor::{Executor, HybridExecutor, InterpreterExecutor, JitConfig, JitExecutor};
 use vm_core::isa::asm::assemble;
 use vm_core::isa::{TABLE, compressed::COMPRESSED, decode};
 
@@ -26,7 +26,19 @@ use format::File;
 type Engine = (&'static str, fn() -> Box<dyn Executor>);
 
 /// All engines in all configurations. The first is the reference.
-const ENGINES: &[Engine] = &[("interp", || Box::new(InterpreterExecutor::new()))];
+const ENGINES: &[Engine] = &[
+    ("interp", || Box::new(InterpreterExecutor::new())),
+    ("jit", || Box::new(JitExecutor::new(eager(JitConfig::foreground())))),
+    ("hybrid", || Box::new(HybridExecutor::new(eager(JitConfig::background())))),
+];
+
+/// Cases are short: what they test has to be compiled at once, and a fault
+/// has to leave the registers that a case states.
+fn eager(mut config: JitConfig) -> JitConfig {
+    config.threshold = 0;
+    config.exact_faults = true;
+    config
+}
 
 #[test]
 fn every_case_on_every_engine() {

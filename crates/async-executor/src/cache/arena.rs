@@ -104,13 +104,7 @@ impl Arena {
                 0,
             )
         };
-        let write = match write {
-            Ok(write) => write,
-            Err(e) => {
-                unmap(execute, ARENA_BYTES + SLOTS_BYTES);
-                return Err(e.into());
-            }
-        };
+        let write = write.inspect_err(|_| unmap(execute, ARENA_BYTES + SLOTS_BYTES))?;
         let (Some(execute), Some(write)) =
             (NonNull::new(execute.cast()), NonNull::new(write.cast()))
         else {
@@ -146,9 +140,10 @@ impl Arena {
     #[inline(always)]
     pub(crate) fn slot(&self, pc: u64) -> &AtomicU32 {
         let offset = (pc as u32 as usize & !1) * 2;
-        // SAFETY: A3: twice an even number below 2³² is in bounds of the
-        // table and a multiple of 4; the table is only ever accessed as u32.
-        unsafe { AtomicU32::from_ptr(self.slots().add(offset).cast()) }
+        // SAFETY: A3: twice an even number below 2³² is in bounds.
+        let slot = unsafe { self.slots().add(offset) };
+        // SAFETY: A3: a multiple of 4, and only ever accessed as atomic u32.
+        unsafe { AtomicU32::from_ptr(slot.cast()) }
     }
 
     /// Writes code and gives its offset. It runs once a slot names it.
@@ -159,11 +154,11 @@ impl Arena {
         if end > self.limit_bytes {
             return Err(ArenaFull);
         }
+        // SAFETY: A3: `end` is in bounds.
+        let place = unsafe { self.write.as_ptr().add(start) };
         // SAFETY: A2: the range lies above everything published, and the lock
         // is held.
-        unsafe {
-            ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(start), code.len());
-        }
+        unsafe { ptr::copy_nonoverlapping(code.as_ptr(), place, code.len()) };
         *used = end;
         Ok(start as u32)
     }
@@ -172,13 +167,10 @@ impl Arena {
     pub(crate) fn code(&self, offset: u32, bytes: usize) -> Vec<u8> {
         let start = offset as usize;
         assert!(start + bytes <= *self.used.lock(), "range beyond the code");
+        // SAFETY: A3: in bounds, checked above.
+        let first = unsafe { self.execute.as_ptr().add(start) };
         // SAFETY: A2: below `used`, hence written and unchanging.
-        unsafe { std::slice::from_raw_parts(self.execute.as_ptr().add(start), bytes) }.to_vec()
-    }
-
-    /// Bytes of code so far.
-    pub(crate) fn used_bytes(&self) -> usize {
-        *self.used.lock()
+        unsafe { std::slice::from_raw_parts(first, bytes) }.to_vec()
     }
 
     /// Makes transfers to `pc` go to `offset` (0: to the interpreter).

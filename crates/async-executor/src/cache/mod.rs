@@ -238,11 +238,6 @@ impl CodeCache {
         let region = &index.regions[*index.by_entry.get(&entry)?];
         Some(self.arena.code(region.offset, region.bytes as usize))
     }
-
-    /// Whether the arena has no room left.
-    pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
 }
 
 fn source_of(node: &crate::jit::region::Node) -> (u64, Vec<u8>) {

@@ -71,7 +71,7 @@ macro_rules! scalars {
             }
             #[inline(always)]
             fn to_u64(self) -> u64 {
-                self as u64
+                u64::from(self)
             }
         }
     )*};

@@ -255,7 +255,7 @@ impl GuestMemory {
     /// [`MemoryError::NoGap`], and [`MemoryError::Unaligned`] for a length
     /// that is not whole pages.
     pub fn find_gap(&self, bytes: u64, end: GuestAddr) -> Result<GuestAddr, MemoryError> {
-        if bytes == 0 || bytes % PAGE_BYTES != 0 {
+        if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
             return Err(MemoryError::Unaligned { start: GuestAddr(0), bytes });
         }
         let wanted = bytes / PAGE_BYTES;
@@ -338,7 +338,7 @@ fn host_result(
 
 /// Page numbers of a range of whole, mappable pages.
 fn check_range(start: GuestAddr, bytes: u64) -> Result<std::ops::Range<usize>, MemoryError> {
-    if !start.is_aligned(PAGE_BYTES) || bytes == 0 || bytes % PAGE_BYTES != 0 {
+    if !start.is_aligned(PAGE_BYTES) || bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
         return Err(MemoryError::Unaligned { start, bytes });
     }
     match start.checked_add(bytes) {

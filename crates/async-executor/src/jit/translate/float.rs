@@ -501,7 +501,7 @@ impl<'a> Translator<'a> {
     /// Truncation. In range the host's conversion has RISC-V's result and
     /// flags; everything else, zero operands of unsigned conversions below
     /// zero included, goes through the interpreter.
-    pub(super) fn to_int(&mut self, a: FToX, form: Form, int: Int) {
+    pub(super) fn convert_to_int(&mut self, a: FToX, form: Form, int: Int) {
         let x = self.operand(a.rs1, form);
         // Bounds exclude what would not fit after truncation; they are exact
         // in both formats except where noted.
@@ -541,7 +541,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    pub(super) fn from_int(&mut self, a: XToF, form: Form, int: Int) {
+    pub(super) fn convert_from_int(&mut self, a: XToF, form: Form, int: Int) {
         let ty = type_of(form);
         let x = self.x(a.rs1);
         let value = match int {

@@ -96,16 +96,10 @@ fn is_stepped(inst: Inst, flavour: Flavour) -> bool {
 /// Whether control may leave the region in the middle of a node here.
 pub(crate) fn may_exit(inst: Inst, flavour: Flavour) -> bool {
     use vm_core::isa::Extension;
-    let is_memory = match inst {
-        Inst::Lb(_) | Inst::Lh(_) | Inst::Lw(_) | Inst::Ld(_) => true,
-        Inst::Lbu(_) | Inst::Lhu(_) | Inst::Lwu(_) => true,
-        Inst::Sb(_) | Inst::Sh(_) | Inst::Sw(_) | Inst::Sd(_) => true,
-        Inst::Flw(_) | Inst::Fld(_) | Inst::Fsw(_) | Inst::Fsd(_) => true,
-        _ => false,
-    };
+    let row = inst.op().row();
     is_stepped(inst, flavour)
-        || inst.op().row().extension == Extension::A
-        || (is_memory && flavour.exact_faults)
+        || row.extension == Extension::A
+        || (flavour.exact_faults && matches!(row.format, "Load" | "S" | "FLoad" | "FStore"))
 }
 
 /// Whether the order and the flags of host floating-point operations matter:
@@ -564,14 +558,14 @@ families! {
     fle_s(FCmp) => |t, a| t.fcompare(a, Form::Single, float::Compare::Le);
     flt_s(FCmp) => |t, a| t.fcompare(a, Form::Single, float::Compare::Lt);
     feq_s(FCmp) => |t, a| t.fcompare(a, Form::Single, float::Compare::Eq);
-    fcvt_w_s(FToX) => |t, a| t.to_int(a, Form::Single, float::Int::I32);
-    fcvt_s_w(XToF) => |t, a| t.from_int(a, Form::Single, float::Int::I32);
-    fcvt_wu_s(FToX) => |t, a| t.to_int(a, Form::Single, float::Int::U32);
-    fcvt_s_wu(XToF) => |t, a| t.from_int(a, Form::Single, float::Int::U32);
-    fcvt_l_s(FToX) => |t, a| t.to_int(a, Form::Single, float::Int::I64);
-    fcvt_s_l(XToF) => |t, a| t.from_int(a, Form::Single, float::Int::I64);
-    fcvt_lu_s(FToX) => |t, a| t.to_int(a, Form::Single, float::Int::U64);
-    fcvt_s_lu(XToF) => |t, a| t.from_int(a, Form::Single, float::Int::U64);
+    fcvt_w_s(FToX) => |t, a| t.convert_to_int(a, Form::Single, float::Int::I32);
+    fcvt_s_w(XToF) => |t, a| t.convert_from_int(a, Form::Single, float::Int::I32);
+    fcvt_wu_s(FToX) => |t, a| t.convert_to_int(a, Form::Single, float::Int::U32);
+    fcvt_s_wu(XToF) => |t, a| t.convert_from_int(a, Form::Single, float::Int::U32);
+    fcvt_l_s(FToX) => |t, a| t.convert_to_int(a, Form::Single, float::Int::I64);
+    fcvt_s_l(XToF) => |t, a| t.convert_from_int(a, Form::Single, float::Int::I64);
+    fcvt_lu_s(FToX) => |t, a| t.convert_to_int(a, Form::Single, float::Int::U64);
+    fcvt_s_lu(XToF) => |t, a| t.convert_from_int(a, Form::Single, float::Int::U64);
     fmv_x_w(FToXn) => |t, a| t.move_to_x(a, Form::Single);
     fclass_s(FToXn) => |t, _a| t.never_inside();
     fmv_w_x(XToFn) => |t, a| t.move_from_x(a, Form::Single);
@@ -596,14 +590,14 @@ families! {
     fle_d(FCmp) => |t, a| t.fcompare(a, Form::Double, float::Compare::Le);
     flt_d(FCmp) => |t, a| t.fcompare(a, Form::Double, float::Compare::Lt);
     feq_d(FCmp) => |t, a| t.fcompare(a, Form::Double, float::Compare::Eq);
-    fcvt_w_d(FToX) => |t, a| t.to_int(a, Form::Double, float::Int::I32);
-    fcvt_d_w(XToF) => |t, a| t.from_int(a, Form::Double, float::Int::I32);
-    fcvt_wu_d(FToX) => |t, a| t.to_int(a, Form::Double, float::Int::U32);
-    fcvt_d_wu(XToF) => |t, a| t.from_int(a, Form::Double, float::Int::U32);
-    fcvt_l_d(FToX) => |t, a| t.to_int(a, Form::Double, float::Int::I64);
-    fcvt_d_l(XToF) => |t, a| t.from_int(a, Form::Double, float::Int::I64);
-    fcvt_lu_d(FToX) => |t, a| t.to_int(a, Form::Double, float::Int::U64);
-    fcvt_d_lu(XToF) => |t, a| t.from_int(a, Form::Double, float::Int::U64);
+    fcvt_w_d(FToX) => |t, a| t.convert_to_int(a, Form::Double, float::Int::I32);
+    fcvt_d_w(XToF) => |t, a| t.convert_from_int(a, Form::Double, float::Int::I32);
+    fcvt_wu_d(FToX) => |t, a| t.convert_to_int(a, Form::Double, float::Int::U32);
+    fcvt_d_wu(XToF) => |t, a| t.convert_from_int(a, Form::Double, float::Int::U32);
+    fcvt_l_d(FToX) => |t, a| t.convert_to_int(a, Form::Double, float::Int::I64);
+    fcvt_d_l(XToF) => |t, a| t.convert_from_int(a, Form::Double, float::Int::I64);
+    fcvt_lu_d(FToX) => |t, a| t.convert_to_int(a, Form::Double, float::Int::U64);
+    fcvt_d_lu(XToF) => |t, a| t.convert_from_int(a, Form::Double, float::Int::U64);
     fcvt_s_d(FR1) => |t, a| t.narrow(a);
     fcvt_d_s(FR1) => |t, a| t.widen(a);
     fmv_x_d(FToXn) => |t, a| t.move_to_x(a, Form::Double);
