@@ -1,6 +1,9 @@
 //! Knobs of the compiling engines, with default and cost.
 
+use crate::context::Kind;
+use crate::jit::compile::host_has_fma;
 use crate::jit::region::Limits;
+use crate::jit::translate::Flavour;
 
 /// When and how guest code is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,15 @@ impl JitConfig {
         self.inline_recursion_max =
             number("HARTLOOM_INLINE_RECURSION").unwrap_or(self.inline_recursion_max);
         self
+    }
+
+    pub(crate) fn flavour(&self, kind: Kind) -> Flavour {
+        Flavour {
+            counting: kind == Kind::Counting,
+            single: kind == Kind::Single,
+            exact_faults: self.exact_faults,
+            fma: host_has_fma(),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -14,10 +14,9 @@ use parking_lot::Mutex;
 use crate::cache::CodeCache;
 use crate::config::JitConfig;
 use crate::error::EngineError;
-use crate::jit::compile::{Compiler, host_has_fma};
+use crate::jit::compile::Compiler;
 use crate::jit::dump::Dump;
 use crate::jit::region::Region;
-use crate::jit::translate::Flavour;
 use crate::stats::JitStats;
 
 /// Requests that wait for the background compiler at most; further hot
@@ -137,13 +136,7 @@ impl AsyncExecutionContext {
         }
         caches.retain(|_, cache| cache.strong_count() > 0);
         let config = &self.inner.config;
-        let flavour = Flavour {
-            counting: kind == Kind::Counting,
-            single: kind == Kind::Single,
-            exact_faults: config.exact_faults,
-            fma: host_has_fma(),
-        };
-        let cache = Arc::new(CodeCache::new(flavour, config.code_bytes_max)?);
+        let cache = Arc::new(CodeCache::new(config.flavour(kind), config.code_bytes_max)?);
         caches.insert((space, kind), Arc::downgrade(&cache));
         Ok(cache)
     }
@@ -227,13 +220,10 @@ fn compile(
         Counts::add(&counts.discarded, 1);
         return false;
     }
-    let compiled = match compiler.compile(region, cache.flavour) {
-        Ok(compiled) => compiled,
-        Err(_) => {
-            Counts::add(&counts.failed, 1);
-            cache.refuse(region.entry);
-            return false;
-        }
+    let Ok(compiled) = compiler.compile(region, cache.flavour) else {
+        Counts::add(&counts.failed, 1);
+        cache.refuse(region.entry);
+        return false;
     };
     if let Some(wanted) = dump_wanted()
         && wanted.is_none_or(|entry| entry == region.entry)

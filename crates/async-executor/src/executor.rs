@@ -270,19 +270,6 @@ impl Tiered {
             .any(|kind| self.tier.cache(memory, kind).is_some_and(|c| c.lookup(pc) != 0))
     }
 
-    /// The region that compiled code would have at `pc`, with the profile so
-    /// far, and the code if it is compiled.
-    pub(crate) fn region_at(
-        &mut self,
-        memory: &GuestMemory,
-        pc: u64,
-    ) -> Option<(Region, Arc<CodeCache>)> {
-        let cache = self.tier.cache(memory, Kind::Free)?;
-        let limits = self.tier.context.config().limits();
-        let executed = |pc| self.core.was_executed(pc);
-        Some((Region::discover(pc, memory, &executed, limits)?, cache))
-    }
-
     fn compile_single(&mut self, cache: &CodeCache, memory: &GuestMemory, pc: u64) -> bool {
         let generation = cache.generation();
         let Some(region) = Region::single(pc, memory) else {

@@ -33,7 +33,7 @@ pub struct HybridExecutor {
 }
 
 enum Engine {
-    Interp(InterpreterExecutor),
+    Interp(Box<InterpreterExecutor>),
     Tiered(Box<Tiered>),
 }
 
@@ -60,7 +60,7 @@ impl HybridExecutor {
         let engine = match preference {
             Preference::Automatic => Engine::Tiered(Box::new(Tiered::new(context, Mode::Background))),
             Preference::Jit => Engine::Tiered(Box::new(Tiered::new(context, Mode::Foreground))),
-            Preference::Interpreter => Engine::Interp(InterpreterExecutor::new()),
+            Preference::Interpreter => Engine::Interp(Box::default()),
         };
         HybridExecutor { engine, preference }
     }

@@ -163,16 +163,6 @@ impl Arena {
         Ok(start as u32)
     }
 
-    /// A copy of `bytes` of code at `offset`, for dumps.
-    pub(crate) fn code(&self, offset: u32, bytes: usize) -> Vec<u8> {
-        let start = offset as usize;
-        assert!(start + bytes <= *self.used.lock(), "range beyond the code");
-        // SAFETY: A3: in bounds, checked above.
-        let first = unsafe { self.execute.as_ptr().add(start) };
-        // SAFETY: A2: below `used`, hence written and unchanging.
-        unsafe { std::slice::from_raw_parts(first, bytes) }.to_vec()
-    }
-
     /// Makes transfers to `pc` go to `offset` (0: to the interpreter).
     pub(crate) fn publish(&self, pc: u64, offset: u32) {
         self.slot(pc).store(offset, Ordering::Release);

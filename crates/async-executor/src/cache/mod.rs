@@ -231,13 +231,6 @@ impl CodeCache {
         index.side_exits.clear();
         index.recompiles.clear();
     }
-
-    /// Host code of the region at `entry`, for dumps.
-    pub(crate) fn code_of(&self, entry: u64) -> Option<Vec<u8>> {
-        let index = self.index.lock();
-        let region = &index.regions[*index.by_entry.get(&entry)?];
-        Some(self.arena.code(region.offset, region.bytes as usize))
-    }
 }
 
 fn source_of(node: &crate::jit::region::Node) -> (u64, Vec<u8>) {

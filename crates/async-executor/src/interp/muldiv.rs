@@ -6,7 +6,7 @@
 
 #[inline(always)]
 pub(super) const fn mulh(a: u64, b: u64) -> u64 {
-    (a.cast_signed() as i128 * b.cast_signed() as i128 >> 64) as u64
+    ((a.cast_signed() as i128 * b.cast_signed() as i128) >> 64) as u64
 }
 
 #[inline(always)]
@@ -17,7 +17,7 @@ pub(super) const fn mulhsu(a: u64, b: u64) -> u64 {
 
 #[inline(always)]
 pub(super) const fn mulhu(a: u64, b: u64) -> u64 {
-    (a as u128 * b as u128 >> 64) as u64
+    ((a as u128 * b as u128) >> 64) as u64
 }
 
 /// The four divisions for one width.

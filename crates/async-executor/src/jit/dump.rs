@@ -4,12 +4,16 @@
 use std::fmt::{self, Write as _};
 
 use iced_x86::{Decoder, DecoderOptions, Formatter as _, GasFormatter};
+use vm_core::GuestAddr;
 use vm_core::isa::disasm::disassemble_at;
+use vm_core::mem::GuestMemory;
 
 use super::compile::{Compiled, Compiler};
 use super::region::{End, Region, Target};
 use super::translate::Flavour;
-use crate::cache::CodeCache;
+use crate::config::JitConfig;
+use crate::context::Kind;
+use crate::error::CompileError;
 
 /// A region in its three forms.
 #[derive(Clone, Debug)]
@@ -23,24 +27,27 @@ pub struct Dump {
 }
 
 impl Dump {
-    pub(crate) fn new(region: &Region, cache: &CodeCache) -> Dump {
-        let clif = match Compiler::clif(region, cache.flavour) {
-            Ok(clif) => clif,
-            Err(e) => format!("; {e}\n"),
+    /// What would be compiled for the function at `entry` whose code takes
+    /// `bytes`, if all of it had been executed. `None` where there is no code.
+    ///
+    /// # Errors
+    /// When Cranelift refuses the region.
+    pub fn of_function(
+        memory: &GuestMemory,
+        entry: GuestAddr,
+        bytes: u64,
+        config: &JitConfig,
+    ) -> Result<Option<Dump>, CompileError> {
+        let function = entry.0..entry.0.saturating_add(bytes);
+        let executed = |pc| function.contains(&pc);
+        let Some(region) = Region::discover(entry.0, memory, &executed, config.limits()) else {
+            return Ok(None);
         };
-        let code = match cache.code_of(region.entry) {
-            Some(code) => Ok(code),
-            None => Compiler::default().compile(region, cache.flavour).map(|c| c.code),
-        };
-        let host = match code {
-            Ok(code) => host_listing(&code),
-            Err(e) => format!("; {e}\n"),
-        };
-        Dump { guest: guest_listing(region), clif, host }
+        let flavour = config.flavour(Kind::Free);
+        let compiled = Compiler::default().compile(&region, flavour)?;
+        Ok(Some(Dump::of(&region, flavour, &compiled)))
     }
-}
 
-impl Dump {
     /// Of a region just compiled.
     pub(crate) fn of(region: &Region, flavour: Flavour, compiled: &Compiled) -> Dump {
         let clif = match Compiler::clif(region, flavour) {

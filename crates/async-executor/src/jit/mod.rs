@@ -77,13 +77,6 @@ impl JitExecutor {
     pub fn all_stats(&self) -> HybridStats {
         HybridStats { interp: self.interp_stats(), jit: self.stats() }
     }
-
-    /// Guest code, IR and host code of the region at `pc` as far as it has
-    /// been executed; `None` where nothing can be compiled.
-    pub fn dump(&mut self, memory: &GuestMemory, pc: GuestAddr) -> Option<dump::Dump> {
-        let (region, cache) = self.tiered.region_at(memory, pc.0)?;
-        Some(dump::Dump::new(&region, &cache))
-    }
 }
 
 impl Default for JitExecutor {

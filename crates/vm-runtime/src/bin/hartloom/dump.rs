@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
+use async_executor::JitConfig;
+use async_executor::jit::dump::Dump;
 use vm_core::GuestAddr;
 use vm_core::addr::PAGE_BYTES;
 use vm_core::elf::Symbols;
@@ -51,14 +53,21 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
             bytes => function.start.checked_add(bytes),
         };
         let range = function.start..end.unwrap_or(MAP_HIGHEST);
-        instructions(&mut out, memory, &symbols, range, everything)?
+        let shown = instructions(&mut out, memory, &symbols, range.clone(), everything)?;
+        compiled(&mut out, memory, range, args)?;
+        shown
     } else if let Some(addr) = args.addr {
         let start = GuestAddr(addr);
         if !start.is_aligned(2) {
             bail!("{start} is odd; instructions begin at even addresses");
         }
         let count = args.count.unwrap_or(COUNT_DEFAULT);
-        instructions(&mut out, memory, &symbols, start..MAP_HIGHEST, count)?
+        let shown = instructions(&mut out, memory, &symbols, start..MAP_HIGHEST, count)?;
+        let end = start.checked_add(count.saturating_mul(4));
+        compiled(&mut out, memory, start..end.unwrap_or(MAP_HIGHEST), args)?;
+        shown
+    } else if args.clif || args.host {
+        bail!("--clif and --host show one function: name it with --function or --addr");
     } else {
         let mut left = everything;
         for range in executable_ranges(memory) {
@@ -69,6 +78,30 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
     out.flush()?;
     if shown == 0 {
         bail!("{}: nothing is executable there", args.program.display());
+    }
+    Ok(())
+}
+
+/// Prints what the JIT makes of the code in `range`, as far as asked for.
+fn compiled(
+    out: &mut impl Write,
+    memory: &GuestMemory,
+    range: Range<GuestAddr>,
+    args: &DumpArgs,
+) -> Result<()> {
+    if !args.clif && !args.host {
+        return Ok(());
+    }
+    let bytes = range.end.0 - range.start.0;
+    let Some(dump) = Dump::of_function(memory, range.start, bytes, &JitConfig::default())? else {
+        bail!("{}: no code that can be compiled", range.start);
+    };
+    writeln!(out, "\nregion:\n{}", dump.guest)?;
+    if args.clif {
+        writeln!(out, "clif:\n{}", dump.clif)?;
+    }
+    if args.host {
+        writeln!(out, "host:\n{}", dump.host)?;
     }
     Ok(())
 }

@@ -107,6 +107,14 @@ pub(crate) struct DumpArgs {
     /// Only so many instructions
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    /// Also the compiler's intermediate code for the function or address
+    #[arg(long)]
+    pub(crate) clif: bool,
+
+    /// Also the host code for the function or address
+    #[arg(long)]
+    pub(crate) host: bool,
 }
 
 /// How `--stats` looks.
