@@ -345,7 +345,7 @@ fn block_entry(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
         result.record_kpi("jit.blocks_per_s", 1e9 / summary.median, Unit::PerSecond)?;
     }
 
-    let bare = Bare::new("again:\naddi a0, a0, 1\nj again\n")?;
+    let bare = Bare::new("one:\naddi a0, a0, 1\nj two\ntwo:\naddi a0, a0, 1\nj one\n")?;
     let mut executor = JitExecutor::default();
     let mut hart = bare.hart();
     let mut n_calls = 0;
@@ -589,7 +589,19 @@ fn against_peers(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
             result.warn(format!("{fault}: left out"));
         }
     }
-    record(&mut result, contest.rows(), &["native", "qemu", "jit"])?;
+    record(&mut result, contest.rows(), &["native", "qemu", "jit"]);
+    for row in contest.rows() {
+        let mut metrics = Metrics::new(row.guest.clone(), Duration::ZERO, 0);
+        for (name, slow, fast, better) in [
+            ("jit / native", "jit", "native", Direction::Lower),
+            ("qemu / jit", "qemu", "jit", Direction::Higher),
+        ] {
+            if let Some(value) = row.cpu_ratio(slow, fast) {
+                metrics.push(name, value, Unit::Ratio, better)?;
+            }
+        }
+        result.push_metrics(metrics);
+    }
 
     let class = |class| move |row: &&Row| row.class == class;
     let slowdown = |row: &Row| row.cpu_ratio("jit", "native");
@@ -659,7 +671,7 @@ fn hybrid_against_engines(lab: &Lab, mut result: BenchmarkResult) -> Result<Meas
             result.mark_invalid(fault);
             return Ok(Measured::Done(result));
         }
-        record(&mut result, contest.rows(), &["hybrid", "jit", "interp"])?;
+        record(&mut result, contest.rows(), &["interp", "jit", "hybrid"]);
         for row in contest.rows() {
             let (Some(hybrid), Some(jit), Some(interp)) = (
                 row.wall_ns("hybrid"),
@@ -689,40 +701,31 @@ fn hybrid_against_engines(lab: &Lab, mut result: BenchmarkResult) -> Result<Meas
     Ok(Measured::Done(result))
 }
 
-/// Raw times of every run, and per guest the shortest as a metric.
-fn record(result: &mut BenchmarkResult, rows: &[Row], names: &[&str]) -> Result<()> {
+/// Raw CPU and elapsed times of every run. First, for the summary, the CPU time
+/// of all guests together in each complete round under the last of `names`.
+fn record(result: &mut BenchmarkResult, rows: &[Row], names: &[&str]) {
+    let rounds_of = |row: &Row, name: &str| row.times.get(name).map_or(0, |t| t.rounds.len());
+    if let Some(subject) = names.last() {
+        let n_complete = rows.iter().map(|row| rounds_of(row, subject)).min().unwrap_or(0);
+        for (round, index) in (0..).zip(0..n_complete) {
+            let all = rows.iter().filter_map(|row| row.times.get(subject));
+            let cpu_ns = all.map(|times| times.rounds[index].cpu_ns).sum();
+            result.extend_samples([sample(Event::CpuNs, round, cpu_ns, 1)]);
+        }
+    }
     for row in rows {
-        let mut metrics = Metrics::new(
-            format!("{} ({})", row.guest, row.size.name()),
-            Duration::ZERO,
-            0,
-        );
         for name in names {
             let Some(times) = row.times.get(name) else {
                 continue;
             };
             for (round, time) in (0..).zip(&times.rounds) {
-                let event = Event::Counter(format!("{}.{name}.cpu_ns", row.guest));
-                result.extend_samples([sample(event, round, time.cpu_ns, 1)]);
-            }
-            if let (Some(cpu), Some(wall)) = (times.cpu_ns_min(), times.wall_ns_min()) {
-                metrics.push(
-                    format!("{name} CPU"),
-                    cpu as f64,
-                    Unit::Nanosecond,
-                    Direction::Lower,
-                )?;
-                metrics.push(
-                    format!("{name} wall"),
-                    wall as f64,
-                    Unit::Nanosecond,
-                    Direction::Lower,
-                )?;
+                for (what, ns) in [("cpu_ns", time.cpu_ns), ("wall_ns", time.wall_ns)] {
+                    let event = format!("{}.{}.{name}.{what}", row.guest, row.size.name());
+                    result.extend_samples([sample(Event::Counter(event), round, ns, 1)]);
+                }
             }
         }
-        result.push_metrics(metrics);
     }
-    Ok(())
 }
 
 pub(crate) fn sample(event: Event, round: u32, count: u64, iters: u64) -> Sample {

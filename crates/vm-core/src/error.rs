@@ -19,7 +19,7 @@ impl fmt::Display for DecodeError {
         let digits = usize::from(self.len) * 2;
         write!(
             f,
-            "{:#0width$x} is no RV64GC, Zba, Zbb, Zbc, Zbs or Zicond instruction",
+            "{:#0width$x} is no RV64GC, Zba, Zbb, Zbc, Zbs, Zbkx or Zicond instruction",
             self.bits,
             width = digits + 2
         )

@@ -327,7 +327,7 @@ fn objdump(code: &[u8]) -> Option<(String, Vec<(u64, String)>)> {
     fs::write(dir.join("words.s"), ".text\n.incbin \"words.bin\"\n").unwrap();
     // Objdump takes the extensions from the object's attributes, and the
     // bytes for code once the symbol that marks them as data is gone.
-    let arch = "-march=rv64gc_zicsr_zifencei_zba_zbb_zbc_zbs";
+    let arch = "-march=rv64gc_zicsr_zifencei_zba_zbb_zbc_zbs_zbkx";
     binutils("as", &[arch, "words.s", "-o", "words.o"], dir)?;
     binutils("strip", &["-s", "words.o"], dir)?;
     let listing = binutils(

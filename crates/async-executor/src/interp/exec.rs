@@ -462,6 +462,10 @@ meanings! { m a:
     Clmul(R) => m.r(a, muldiv::clmul);
     Clmulh(R) => m.r(a, muldiv::clmulh);
     Clmulr(R) => m.r(a, muldiv::clmulr);
+
+    // Zbkx
+    Xperm4(R) => m.r(a, int::xperm4);
+    Xperm8(R) => m.r(a, int::xperm8);
     // Zbs
     Bclr(R) => m.r(a, |x, y| x & !int::bit(y));
     Bclri(Sh64) => m.sh64(a, |x, y| x & !int::bit(y));

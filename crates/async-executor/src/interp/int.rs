@@ -108,6 +108,24 @@ pub(super) const fn czero_nez(a: u64, b: u64) -> u64 {
     if b != 0 { 0 } else { a }
 }
 
+/// Nibble `i` is the nibble of `a` that nibble `i` of `b` numbers.
+pub(super) fn xperm4(a: u64, b: u64) -> u64 {
+    (0..16).fold(0, |out, i| {
+        let chosen = (b >> (4 * i)) & 15;
+        out | ((a >> (4 * chosen)) & 15) << (4 * i)
+    })
+}
+
+/// Byte `i` is the byte of `a` that byte `i` of `b` numbers, 0 if there is
+/// none.
+pub(super) fn xperm8(a: u64, b: u64) -> u64 {
+    (0..8).fold(0, |out, i| {
+        let chosen = (b >> (8 * i)) & 255;
+        let byte = if chosen < 8 { (a >> (8 * chosen)) & 255 } else { 0 };
+        out | byte << (8 * i)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

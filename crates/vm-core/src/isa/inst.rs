@@ -30,6 +30,8 @@ pub enum Extension {
     Zbc,
     /// Single-bit instructions.
     Zbs,
+    /// Crossbar permutations.
+    Zbkx,
     /// Integer conditional operations.
     Zicond,
 }

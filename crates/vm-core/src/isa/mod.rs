@@ -1,4 +1,4 @@
-//! The RV64GC instruction set with Zba, Zbb, Zbc, Zbs and Zicond.
+//! The RV64GC instruction set with Zba, Zbb, Zbc, Zbs, Zbkx and Zicond.
 //!
 //! ```text
 //! table ── format ──> inst (Op, Inst, Visitor)

@@ -228,6 +228,9 @@ macro_rules! for_each_inst {
             binvi       Binvi       "binvi"       Sh64     0x68001013 0xfc00707f Zbs       "rd = rs1 ^ (1 << shamt)";
             bset        Bset        "bset"        R        0x28001033 0xfe00707f Zbs       "rd = rs1 | (1 << (rs2 & 63))";
             bseti       Bseti       "bseti"       Sh64     0x28001013 0xfc00707f Zbs       "rd = rs1 | (1 << shamt)";
+            // Zbkx
+            xperm4      Xperm4      "xperm4"      R        0x28002033 0xfe00707f Zbkx      "rd = nibbles of rs1 chosen by nibbles of rs2";
+            xperm8      Xperm8      "xperm8"      R        0x28004033 0xfe00707f Zbkx      "rd = bytes of rs1 chosen by bytes of rs2; 0 beyond";
             // Zicond
             czero_eqz   CzeroEqz    "czero.eqz"   R        0x0e005033 0xfe00707f Zicond    "rd = rs2 == 0 ? 0 : rs1";
             czero_nez   CzeroNez    "czero.nez"   R        0x0e007033 0xfe00707f Zicond    "rd = rs2 != 0 ? 0 : rs1";

@@ -72,6 +72,8 @@ fn is_stepped(inst: Inst, flavour: Flavour) -> bool {
         | Inst::Clmul(_)
         | Inst::Clmulh(_)
         | Inst::Clmulr(_)
+        | Inst::Xperm4(_)
+        | Inst::Xperm8(_)
         | Inst::FclassS(_)
         | Inst::FclassD(_) => true,
         Inst::FaddS(a) | Inst::FsubS(a) | Inst::FmulS(a) | Inst::FdivS(a) => dynamic(a.rm),
@@ -654,6 +656,10 @@ families! {
     binvi(Sh64) => |t, a| t.single_bit_imm(a, int::Bit::Invert);
     bset(R) => |t, a| t.single_bit(a, int::Bit::Set);
     bseti(Sh64) => |t, a| t.single_bit_imm(a, int::Bit::Set);
+
+    // Zbkx
+    xperm4(R) => |t, _a| t.never_inside();
+    xperm8(R) => |t, _a| t.never_inside();
 
     // Zicond
     czero_eqz(R) => |t, a| t.conditional_zero(a, IntCC::Equal);
