@@ -295,7 +295,7 @@ impl<'a> Contest<'a> {
                 }
                 Contestant::Qemu => {
                     let mut command = Command::new(QEMU);
-command.arg(self.lab.guests.elf(guest));
+                    command.arg(self.lab.guests.elf(guest));
                     command
                 }
                 Contestant::Hartloom(engine) => {

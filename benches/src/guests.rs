@@ -84,7 +84,7 @@ impl Class {
 }
 
 /// How much work a guest does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Size {
     /// 10 to 30 ms natively.
     Quick,

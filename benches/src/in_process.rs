@@ -1,5 +1,7 @@
 //! Guests in this process: exact counters, no start of a process in the time.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use perf_bench::Timer;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
-use vm_runtime::{Engine, Outcome, Process, ProcessConfig, Stdio};
+use vm_runtime::{Engine, EngineKind, Outcome, Process, ProcessConfig, Stdio, build_engine};
 
 use crate::contest::difference;
 use crate::guests::{Guest, Size};
@@ -69,6 +71,38 @@ impl Counters {
                 .collect(),
         )
     }
+}
+
+/// Runs that have ended, by engine and guest, for workloads that want counters
+/// and not time.
+#[derive(Debug, Default)]
+pub struct EndedRuns(RefCell<HashMap<(&'static str, String, Size), Ended>>);
+
+impl EndedRuns {
+    /// Keeps a run.
+    pub fn keep(&self, engine: EngineKind, guest: &Guest, size: Size, ended: &Ended) {
+        let key = (engine.name(), guest.name.clone(), size);
+        self.0.borrow_mut().insert(key, ended.clone());
+    }
+
+    fn get(&self, engine: EngineKind, guest: &Guest, size: Size) -> Option<Ended> {
+        let key = (engine.name(), guest.name.clone(), size);
+        self.0.borrow().get(&key).cloned()
+    }
+}
+
+/// What a fresh engine counts when it runs a guest; runs it if that has not been
+/// done yet.
+///
+/// # Errors
+/// As [`run_guest`].
+pub fn counted(lab: &Lab, guest: &Guest, kind: EngineKind) -> Result<Ended> {
+    if let Some(ended) = lab.ended.get(kind, guest, lab.size()) {
+        return Ok(ended);
+    }
+    let ended = run_guest(lab, guest, lab.size(), &mut *build_engine(kind))?;
+    lab.ended.keep(kind, guest, lab.size(), &ended);
+    Ok(ended)
 }
 
 /// Runs a guest of the manifest; an error if its output is not the expected one.

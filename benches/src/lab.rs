@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use perf_bench::{BenchmarkResult, Sampler};
 
 use crate::guests::{Guests, Size};
+use crate::in_process::EndedRuns;
 
 /// One benchmark: real work, measured and checked.
 #[derive(Debug)]
@@ -47,6 +48,9 @@ pub struct Lab {
     pub is_quick: bool,
     /// When the whole run has to be over.
     pub deadline: Option<Instant>,
+    /// Guests that have run in this process, so that counters of one run serve
+    /// several workloads.
+    pub ended: EndedRuns,
 }
 
 impl Lab {

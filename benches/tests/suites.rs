@@ -24,6 +24,7 @@ fn lab() -> Lab {
         scratch: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         is_quick: true,
         deadline: None,
+        ended: Default::default(),
     }
 }
 

@@ -74,6 +74,7 @@ impl Common {
             scratch: std::path::absolute(&self.scratch).context("no current directory")?,
             is_quick: self.quick,
             deadline: wall_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            ended: Default::default(),
         })
     }
 }

@@ -17,7 +17,7 @@
 //! memory.map(text, 4096, Prot::READ | Prot::WRITE)?;
 //! memory.write_bytes(text, &code)?;
 //! memory.protect(text, 4096, Prot::READ | Prot::EXEC)?;
-//! let decoded = decode(memory.fetch(text)?).unwrap();
+//! let decoded = decode(memory.fetch(text).unwrap())?;
 //! assert_eq!(decoded.inst.to_string(), "addi a0, a0, 1");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

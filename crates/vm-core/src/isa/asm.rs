@@ -223,7 +223,7 @@ impl fmt::Display for AsmError {
         match &*self.kind {
             Kind::Mnemonic(name) => write!(
                 f,
-                "`{name}` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs or Zicond and no pseudo-instruction known here"
+                "`{name}` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs, Zbkx or Zicond and no pseudo-instruction known here"
             ),
             Kind::OperandCount {
                 mnemonic,
@@ -938,11 +938,11 @@ mod tests {
         );
         check_error(
             "fence.x",
-            "line 1: `fence.x` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs or Zicond and no pseudo-instruction known here",
+            "line 1: `fence.x` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs, Zbkx or Zicond and no pseudo-instruction known here",
         );
         check_error(
             "addi.aq a0, a0, 1",
-            "line 1: `addi.aq` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs or Zicond and no pseudo-instruction known here",
+            "line 1: `addi.aq` is no instruction of RV64GC, Zba, Zbb, Zbc, Zbs, Zbkx or Zicond and no pseudo-instruction known here",
         );
         assert_eq!(assemble_inst("nop; nop").unwrap_err().line(), 1);
     }
