@@ -249,11 +249,8 @@ fn unsafe_modules(place: &str, source: &str) -> Vec<String> {
         .collect();
     let code = code.join(" ");
     let mut modules = Vec::new();
-    for attribute in code
-        .split("#[allow(")
-        .skip(1)
-        .chain(code.split("#![allow(").skip(1))
-    {
+    for (at, opening) in code.match_indices("[allow(") {
+        let attribute = &code[at + opening.len()..];
         if !attribute.trim_start().starts_with("unsafe_code") {
             continue;
         }
@@ -377,7 +374,7 @@ mod tests {
         );
         check(
             "c/src/jit.rs",
-            format!("{attribute}#[cfg(x)]\nmod abi;"),
+            format!("{attribute}#[allow(x)]\nmod abi;"),
             "c/src/jit/abi.rs",
         );
         check(

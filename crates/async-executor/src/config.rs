@@ -50,7 +50,11 @@ impl JitConfig {
     /// Defaults for compiling in the background.
     #[must_use]
     pub fn background() -> JitConfig {
-        JitConfig { threshold: 400, ..JitConfig::foreground() }.overridden()
+        JitConfig {
+            threshold: 400,
+            ..JitConfig::foreground()
+        }
+        .overridden()
     }
 
     /// With what the environment says, for experiments and bisection:

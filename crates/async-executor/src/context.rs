@@ -87,7 +87,9 @@ impl AsyncExecutionContext {
             caches: Mutex::default(),
             queue: Mutex::default(),
         };
-        AsyncExecutionContext { inner: Arc::new(inner) }
+        AsyncExecutionContext {
+            inner: Arc::new(inner),
+        }
     }
 
     /// How it compiles.
@@ -172,7 +174,11 @@ impl AsyncExecutionContext {
             drop(spawned);
             sender
         });
-        let job = Job { cache: Arc::downgrade(cache), region, generation };
+        let job = Job {
+            cache: Arc::downgrade(cache),
+            region,
+            generation,
+        };
         match sender.try_send(job) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
@@ -182,7 +188,9 @@ impl AsyncExecutionContext {
 
 impl fmt::Debug for AsyncExecutionContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncExecutionContext").field("stats", &self.stats()).finish()
+        f.debug_struct("AsyncExecutionContext")
+            .field("stats", &self.stats())
+            .finish()
     }
 }
 
@@ -205,7 +213,13 @@ fn compile_in_background(inner: &Weak<Inner>, jobs: &Receiver<Job>) {
         let (Some(inner), Some(cache)) = (inner.upgrade(), job.cache.upgrade()) else {
             continue;
         };
-        compile(&inner.counts, &mut compiler, &cache, &job.region, job.generation);
+        compile(
+            &inner.counts,
+            &mut compiler,
+            &cache,
+            &job.region,
+            job.generation,
+        );
     }
 }
 
@@ -229,7 +243,11 @@ fn compile(
         && wanted.is_none_or(|entry| entry == region.entry)
     {
         // A debugging aid: where it cannot be written it is not missed.
-        let _ = writeln!(io::stderr(), "{}", Dump::of(region, cache.flavour, &compiled));
+        let _ = writeln!(
+            io::stderr(),
+            "{}",
+            Dump::of(region, cache.flavour, &compiled)
+        );
     }
     Counts::add(&counts.regions, 1);
     Counts::add(&counts.blocks, compiled.blocks as u64);

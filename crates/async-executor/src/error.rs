@@ -13,7 +13,10 @@ pub struct CompileError {
 
 impl CompileError {
     pub(crate) fn new(entry: Option<u64>, reason: impl Into<Arc<str>>) -> CompileError {
-        CompileError { entry, reason: reason.into() }
+        CompileError {
+            entry,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -21,7 +24,11 @@ impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.entry {
             Some(entry) => {
-                write!(f, "the region at {entry:#x} cannot be compiled: {}", self.reason)
+                write!(
+                    f,
+                    "the region at {entry:#x} cannot be compiled: {}",
+                    self.reason
+                )
             }
             None => write!(f, "no code can be generated on this host: {}", self.reason),
         }

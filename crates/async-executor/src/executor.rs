@@ -129,7 +129,11 @@ impl Tier for RunTier<'_> {
                     && entry == pc
             }
             Mode::Background => {
-                if !self.state.context.compile_later(self.cache, region, generation) {
+                if !self
+                    .state
+                    .context
+                    .compile_later(self.cache, region, generation)
+                {
                     self.cache.unwant(entry);
                 }
                 false
@@ -265,9 +269,11 @@ impl Tiered {
 
     /// Whether compiled code exists for `pc`, in any form.
     pub(crate) fn is_compiled(&mut self, memory: &GuestMemory, pc: u64) -> bool {
-        [Kind::Free, Kind::Single]
-            .into_iter()
-            .any(|kind| self.tier.cache(memory, kind).is_some_and(|c| c.lookup(pc) != 0))
+        [Kind::Free, Kind::Single].into_iter().any(|kind| {
+            self.tier
+                .cache(memory, kind)
+                .is_some_and(|c| c.lookup(pc) != 0)
+        })
     }
 
     fn compile_single(&mut self, cache: &CodeCache, memory: &GuestMemory, pc: u64) -> bool {
@@ -275,7 +281,9 @@ impl Tiered {
         let Some(region) = Region::single(pc, memory) else {
             return false;
         };
-        let TierState { context, compiler, .. } = &mut self.tier;
+        let TierState {
+            context, compiler, ..
+        } = &mut self.tier;
         context.compile_now(compiler, cache, &region, generation)
     }
 
@@ -329,8 +337,18 @@ impl Tiered {
         budget: u64,
         preempt: &AtomicU32,
     ) -> Exit {
-        let mut control = Control { budget, preempt, nested: false, depth: 0 };
-        match self.core.run(&mut hart.state, memory, &mut control, &mut crate::interp::NoTier) {
+        let mut control = Control {
+            budget,
+            preempt,
+            nested: false,
+            depth: 0,
+        };
+        match self.core.run(
+            &mut hart.state,
+            memory,
+            &mut control,
+            &mut crate::interp::NoTier,
+        ) {
             Stop::Exit(exit) => exit,
             Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
         }
@@ -398,9 +416,17 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
             if hand_over {
                 Stop::Handover
             } else {
-                let budget =
-                    if run.budget_counts { state.engine[abi::BUDGET] } else { u64::MAX };
-                let mut control = Control { budget, preempt: run.preempt, nested, depth };
+                let budget = if run.budget_counts {
+                    state.engine[abi::BUDGET]
+                } else {
+                    u64::MAX
+                };
+                let mut control = Control {
+                    budget,
+                    preempt: run.preempt,
+                    nested,
+                    depth,
+                };
                 let mut tier = RunTier {
                     state: tier,
                     memory: run.memory,
@@ -479,7 +505,12 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         let context = &run.tiered.tier.context;
         Counts::add(&context.counts().entries, 1);
         let base = run.memory.host_base();
-        (run.cache.arena.entry(offset), base, state.pc, &raw const run.frame)
+        (
+            run.cache.arena.entry(offset),
+            base,
+            state.pc,
+            &raw const run.frame,
+        )
     };
     // SAFETY: X3 is what E1 asks for; the frame outlives the entry (F2).
     let back = unsafe { fault::with_frame(&*frame, || enter::enter(code, state, base, pc)) };
@@ -499,14 +530,20 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
                 Cause::LoadPageFault
             };
             state.pc = pc;
-            run.pending = Some(Exit::Trap(Trap { cause, tval: state.engine[abi::FAULT_ADDR] }));
+            run.pending = Some(Exit::Trap(Trap {
+                cause,
+                tval: state.engine[abi::FAULT_ADDR],
+            }));
         }
     }
     back
 }
 
 fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
-    let decoded = memory.fetch(GuestAddr(pc)).ok().and_then(|bits| decode(bits).ok());
+    let decoded = memory
+        .fetch(GuestAddr(pc))
+        .ok()
+        .and_then(|bits| decode(bits).ok());
     decoded.is_some_and(|d| d.inst.op().row().format == "Amo")
 }
 
@@ -521,9 +558,8 @@ pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> 
         if rsp < (*state).engine[abi::STACK_LIMIT] {
             return pc; // start over with an empty stack
         }
-        let run = std::ptr::with_exposed_provenance_mut::<Run<'_>>(
-            (*state).engine[abi::RUN] as usize,
-        );
+        let run =
+            std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
         (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
         let mut back = drive(run, state, true);
         match mxcsr_of((*state).fflags, (*state).frm) {
@@ -543,9 +579,8 @@ pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> 
 pub(crate) extern "sysv64" fn interpret_one(state: *mut HartState, pc: u64) -> u64 {
     // SAFETY: X1, X2: as above.
     unsafe {
-        let run = std::ptr::with_exposed_provenance_mut::<Run<'_>>(
-            (*state).engine[abi::RUN] as usize,
-        );
+        let run =
+            std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
         let (run, state) = (&mut *run, &mut *state);
         Counts::add(&run.tiered.tier.context.counts().steps, 1);
         state.pc = pc;
@@ -562,6 +597,10 @@ pub(crate) extern "sysv64" fn interpret_one(state: *mut HartState, pc: u64) -> u
                 return state.pc | 1;
             }
         }
-        if run.pending.is_some() { state.pc | 1 } else { 0 }
+        if run.pending.is_some() {
+            state.pc | 1
+        } else {
+            0
+        }
     }
 }

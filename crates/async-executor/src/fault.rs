@@ -96,7 +96,8 @@ unsafe fn leave_generated_code(
 ) -> bool {
     let context = context.cast::<libc::ucontext_t>();
     // SAFETY: the kernel's structures, valid during the handler.
-    let (registers, address) = unsafe { (&mut (*context).uc_mcontext.gregs, (*info).si_addr().addr()) };
+    let (registers, address) =
+        unsafe { (&mut (*context).uc_mcontext.gregs, (*info).si_addr().addr()) };
     let pc = registers[libc::REG_RIP as usize] as usize;
     if !frame.code.contains(&pc) || !frame.memory.contains(&address) {
         return false;

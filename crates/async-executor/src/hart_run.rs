@@ -67,7 +67,13 @@ impl<'a> HartRun<'a> {
         slice: Budget,
         preempt: &'a AtomicU32,
     ) -> HartRun<'a> {
-        HartRun { executor, hart, memory, slice, preempt }
+        HartRun {
+            executor,
+            hart,
+            memory,
+            slice,
+            preempt,
+        }
     }
 }
 
@@ -85,7 +91,10 @@ impl Future for HartRun<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Exit> {
         let this = self.get_mut();
-        match this.executor.run(this.hart, this.memory, this.slice, this.preempt) {
+        match this
+            .executor
+            .run(this.hart, this.memory, this.slice, this.preempt)
+        {
             Exit::BudgetSpent | Exit::Preempted => {
                 context.waker().wake_by_ref();
                 Poll::Pending

@@ -58,7 +58,9 @@ impl HybridExecutor {
     #[must_use]
     pub fn with_context(context: AsyncExecutionContext, preference: Preference) -> HybridExecutor {
         let engine = match preference {
-            Preference::Automatic => Engine::Tiered(Box::new(Tiered::new(context, Mode::Background))),
+            Preference::Automatic => {
+                Engine::Tiered(Box::new(Tiered::new(context, Mode::Background)))
+            }
             Preference::Jit => Engine::Tiered(Box::new(Tiered::new(context, Mode::Foreground))),
             Preference::Interpreter => Engine::Interp(Box::default()),
         };
@@ -75,12 +77,14 @@ impl HybridExecutor {
     #[must_use]
     pub fn stats(&self) -> HybridStats {
         match &self.engine {
-            Engine::Interp(interp) => {
-                HybridStats { interp: interp.stats(), ..HybridStats::default() }
-            }
-            Engine::Tiered(tiered) => {
-                HybridStats { interp: tiered.interp_stats(), jit: tiered.context().stats() }
-            }
+            Engine::Interp(interp) => HybridStats {
+                interp: interp.stats(),
+                ..HybridStats::default()
+            },
+            Engine::Tiered(tiered) => HybridStats {
+                interp: tiered.interp_stats(),
+                jit: tiered.context().stats(),
+            },
         }
     }
 }

@@ -51,7 +51,15 @@ impl Rng {
     /// A value at which integer code has its edges.
     fn integer(&mut self) -> u64 {
         match self.below(6) {
-            0 => self.pick(&[0, 1, u64::MAX, 1 << 63, i64::MAX as u64, 0xffff_ffff, 0x8000_0000]),
+            0 => self.pick(&[
+                0,
+                1,
+                u64::MAX,
+                1 << 63,
+                i64::MAX as u64,
+                0xffff_ffff,
+                0x8000_0000,
+            ]),
             1 => self.next() as i32 as u64,
             2 => self.below(256),
             3 => 1 << self.below(64),
@@ -63,15 +71,12 @@ impl Rng {
     fn float(&mut self) -> u64 {
         let boxed = |bits: u32| 0xffff_ffff_0000_0000 | u64::from(bits);
         match self.below(8) {
-            0 => f64::to_bits(self.pick(&[
-                0.0,
-                -0.0,
-                1.0,
-                -1.5,
-                f64::INFINITY,
-                f64::NEG_INFINITY,
-            ])),
-            1 => self.pick(&[0x7ff8_0000_0000_0000, 0x7ff0_0000_0000_0001, 0xfff8_0000_dead_beef]),
+            0 => f64::to_bits(self.pick(&[0.0, -0.0, 1.0, -1.5, f64::INFINITY, f64::NEG_INFINITY])),
+            1 => self.pick(&[
+                0x7ff8_0000_0000_0000,
+                0x7ff0_0000_0000_0001,
+                0xfff8_0000_dead_beef,
+            ]),
             2 => boxed(self.pick(&[0, 1, 0x7f80_0000, 0x7fc0_0000, 0x7f80_0001, 0xffc1_2345])),
             3 => boxed((f32::from(self.next() as i16) / 7.0).to_bits()),
             4 => (f64::from(self.next() as i32) / 3.0).to_bits(),
@@ -190,7 +195,9 @@ impl Program {
 }
 
 fn word(text: &str) -> u32 {
-    vm_core::isa::asm::assemble_inst(text).unwrap_or_else(|e| panic!("{text}: {e}")).encode()
+    vm_core::isa::asm::assemble_inst(text)
+        .unwrap_or_else(|e| panic!("{text}: {e}"))
+        .encode()
 }
 
 fn any_x(rng: &mut Rng) -> XReg {
@@ -249,7 +256,10 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
 }
 
 fn has_rounding_field(inst: Inst) -> bool {
-    matches!(inst.op().row().format, "FR" | "FR1" | "FR4" | "FToX" | "XToF")
+    matches!(
+        inst.op().row().format,
+        "FR" | "FR1" | "FR4" | "FToX" | "XToF"
+    )
 }
 
 struct Setup {
@@ -278,7 +288,11 @@ fn setup(seed: u64) -> Setup {
     hart.state.frm = rng.pick(&[0, 0, 0, 1, 2, 3, 4]);
     hart.state.fflags = rng.below(32) as u32;
     let data = (0..DATA_BYTES).map(|_| rng.next() as u8).collect();
-    Setup { hart, data, program }
+    Setup {
+        hart,
+        data,
+        program,
+    }
 }
 
 struct End {
@@ -295,14 +309,23 @@ fn run(setup: &Setup, engine: &mut dyn Executor, budget: Budget) -> End {
     memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
     memory.write_bytes(TEXT, &setup.program.bytes()).unwrap();
     memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
-    memory.map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE).unwrap();
+    memory
+        .map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE)
+        .unwrap();
     memory.write_bytes(DATA, &setup.data).unwrap();
     let mut hart = setup.hart.clone();
     let exit = engine.run(&mut hart, &memory, budget, &AtomicU32::new(0));
     let mut data = vec![0; DATA_BYTES as usize];
     memory.read_bytes(DATA, &mut data).unwrap();
     let s = &hart.state;
-    End { exit, pc: s.pc, x: s.x, f: s.f, fcsr: (s.fflags, s.frm), data }
+    End {
+        exit,
+        pc: s.pc,
+        x: s.x,
+        f: s.f,
+        fcsr: (s.fflags, s.frm),
+        data,
+    }
 }
 
 /// What differs, in words; `None` if nothing does. After a fault in compiled
@@ -316,10 +339,18 @@ fn difference(expected: &End, got: &End, exact_faults: bool) -> Option<String> {
     };
     if expected.pc != got.pc || (expected.exit != got.exit && !same_fault) {
         let (e, g) = (expected, got);
-        let _ = writeln!(out, "exit: {} @ {:#x}, not {} @ {:#x}", g.exit, g.pc, e.exit, e.pc);
+        let _ = writeln!(
+            out,
+            "exit: {} @ {:#x}, not {} @ {:#x}",
+            g.exit, g.pc, e.exit, e.pc
+        );
     }
     if let Some(at) = (0..expected.data.len()).find(|&i| expected.data[i] != got.data[i]) {
-        let _ = writeln!(out, "memory at s0 {:+#x}", at as i64 - DATA_BYTES as i64 / 2);
+        let _ = writeln!(
+            out,
+            "memory at s0 {:+#x}",
+            at as i64 - DATA_BYTES as i64 / 2
+        );
     }
     if same_fault && !exact_faults {
         return (!out.is_empty()).then_some(out);
@@ -353,7 +384,11 @@ fn candidates(seed: u64) -> Vec<Candidate> {
     exact.exact_faults = true;
     vec![
         ("jit", Box::new(JitExecutor::new(config)), false),
-        ("jit with exact faults", Box::new(JitExecutor::new(exact)), true),
+        (
+            "jit with exact faults",
+            Box::new(JitExecutor::new(exact)),
+            true,
+        ),
     ]
 }
 
@@ -378,7 +413,8 @@ fn check(seed: u64) -> usize {
 
 fn blocks_of(program: &Program) -> usize {
     let ends = |w: &&u32| {
-        decode(**w).is_ok_and(|d| matches!(d.inst.op().row().format, "B" | "J" | "Jalr" | "Nullary"))
+        decode(**w)
+            .is_ok_and(|d| matches!(d.inst.op().row().format, "B" | "J" | "Jalr" | "Nullary"))
     };
     program.words.iter().filter(ends).count()
 }
@@ -430,7 +466,10 @@ fn budgets_end_runs_at_the_same_instruction() {
             let expected = run(&setup, &mut InterpreterExecutor::new(), budget);
             let got = run(&setup, &mut JitExecutor::new(config), budget);
             if let Some(difference) = difference(&expected, &got, false) {
-                panic!("seed {seed}, budget {n}:\n{difference}{}", setup.program.listing());
+                panic!(
+                    "seed {seed}, budget {n}:\n{difference}{}",
+                    setup.program.listing()
+                );
             }
         }
     }

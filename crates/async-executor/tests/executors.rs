@@ -93,7 +93,10 @@ fn test_jit_batch() {
     assert_eq!(jit.batch(&memory, &blocks), 0, "all are compiled already");
     assert!(blocks.iter().all(|&pc| jit.is_compiled(&memory, pc)));
     // What is no code is left out.
-    assert_eq!(jit.batch(&memory, &[GuestAddr(0), DATA, GuestAddr(u64::MAX)]), 0);
+    assert_eq!(
+        jit.batch(&memory, &[GuestAddr(0), DATA, GuestAddr(u64::MAX)]),
+        0
+    );
 }
 
 #[test]
@@ -226,7 +229,13 @@ fn a_fault_in_compiled_code_has_its_pc_and_address() {
         let mut hart = Hart::new(TEXT);
         hart.set_x(XReg::A1, DATA.0);
         let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
-        assert_eq!(exit, Exit::Trap(Trap { cause: Cause::LoadPageFault, tval: end }));
+        assert_eq!(
+            exit,
+            Exit::Trap(Trap {
+                cause: Cause::LoadPageFault,
+                tval: end
+            })
+        );
         assert_eq!(hart.pc(), TEXT);
     }
     let mut config = eager();
@@ -234,16 +243,32 @@ fn a_fault_in_compiled_code_has_its_pc_and_address() {
     let mut hart = Hart::new(TEXT);
     hart.set_x(XReg::A1, DATA.0);
     let exit = JitExecutor::new(config).run(&mut hart, &memory, Budget::Unlimited, &NEVER);
-    assert_eq!(exit, Exit::Trap(Trap { cause: Cause::LoadPageFault, tval: end }));
+    assert_eq!(
+        exit,
+        Exit::Trap(Trap {
+            cause: Cause::LoadPageFault,
+            tval: end
+        })
+    );
     assert_eq!(hart.x(XReg::A1), end, "registers are exact on request");
 }
 
 #[test]
 fn stores_to_read_only_pages_and_jumps_to_nowhere_trap() {
     let cases = [
-        ("loop: sd a0, 0(a1)\nj loop", TEXT.0, Cause::StorePageFault, TEXT.0),
+        (
+            "loop: sd a0, 0(a1)\nj loop",
+            TEXT.0,
+            Cause::StorePageFault,
+            TEXT.0,
+        ),
         ("loop: sb a0, 0(a1)\nj loop", 8, Cause::StorePageFault, 8),
-        ("loop: lw a0, -4(a1)\nj loop", 0, Cause::LoadPageFault, 4_u64.wrapping_neg()),
+        (
+            "loop: lw a0, -4(a1)\nj loop",
+            0,
+            Cause::LoadPageFault,
+            4_u64.wrapping_neg(),
+        ),
         ("jr a1", 0x9_0000, Cause::InstructionPageFault, 0x9_0000),
         ("jr a1", 1 << 40, Cause::InstructionPageFault, 1 << 40),
         ("jr a1", DATA.0, Cause::InstructionPageFault, DATA.0),
@@ -282,7 +307,9 @@ fn deep_recursion_comes_back() {
         memory.write_bytes(GuestAddr(TEXT.0 + 0x800), &end).unwrap();
         memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
         let stack = GuestAddr(0x100_0000);
-        memory.map(stack, 8 << 20, Prot::READ | Prot::WRITE).unwrap();
+        memory
+            .map(stack, 8 << 20, Prot::READ | Prot::WRITE)
+            .unwrap();
         let mut hart = Hart::new(TEXT);
         hart.set_x(XReg::A0, depth);
         hart.set_x(XReg::Sp, stack.0 + (8 << 20));
@@ -305,13 +332,18 @@ fn code_that_was_rewritten_runs_after_fence_i() {
         ebreak";
     for mut engine in engines() {
         let memory = GuestMemory::new(1 << 20).unwrap();
-        memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE | Prot::EXEC).unwrap();
+        memory
+            .map(TEXT, 0x1000, Prot::READ | Prot::WRITE | Prot::EXEC)
+            .unwrap();
         memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
         let mut hart = Hart::new(TEXT);
         hart.set_x(XReg::A1, 1000);
         hart.set_x(XReg::A2, 900);
         let patched = assemble("addi a0, a0, 2").unwrap();
-        hart.set_x(XReg::A3, u64::from(u32::from_le_bytes(patched[..4].try_into().unwrap())));
+        hart.set_x(
+            XReg::A3,
+            u64::from(u32::from_le_bytes(patched[..4].try_into().unwrap())),
+        );
         hart.set_x(XReg::A4, TEXT.0);
         let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
         assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, 100 + 2 * 900));
@@ -324,14 +356,19 @@ fn code_that_was_mapped_anew_is_decoded_anew() {
         let memory = memory(SUM);
         assert_eq!(sum_of(1000, &mut *engine, &memory), 500_500);
         memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
-        memory.write_bytes(TEXT, &assemble("addi a0, a1, 1\nebreak").unwrap()).unwrap();
+        memory
+            .write_bytes(TEXT, &assemble("addi a0, a1, 1\nebreak").unwrap())
+            .unwrap();
         memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
         assert_eq!(sum_of(1000, &mut *engine, &memory), 1001);
         // And without permission it does not run at all.
         memory.protect(TEXT, 0x1000, Prot::READ).unwrap();
         let mut hart = Hart::new(TEXT);
         let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
-        let fault = Trap { cause: Cause::InstructionPageFault, tval: TEXT.0 };
+        let fault = Trap {
+            cause: Cause::InstructionPageFault,
+            tval: TEXT.0,
+        };
         assert_eq!(exit, Exit::Trap(fault));
     }
 }
@@ -340,7 +377,10 @@ fn code_that_was_mapped_anew_is_decoded_anew() {
 fn a_full_code_cache_leaves_the_guest_interpreted() {
     let mut code = String::new();
     for i in 0..400 {
-        code.push_str(&format!("f{i}: addi a0, a0, {i}\nbeqz a2, g{i}\nxor a3, a3, a0\ng{i}: j f{}\n", i + 1));
+        code.push_str(&format!(
+            "f{i}: addi a0, a0, {i}\nbeqz a2, g{i}\nxor a3, a3, a0\ng{i}: j f{}\n",
+            i + 1
+        ));
     }
     code.push_str("f400: addi a1, a1, -1\nbeqz a1, out\nj f0\nout: ebreak");
     let memory = memory(&code);
@@ -376,7 +416,11 @@ fn the_interpreter_takes_over_while_the_rounding_mode_has_no_host_counterpart() 
         hart.set_f(vm_core::FReg::Fa1, 2.0_f64.powi(-53).to_bits());
         let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
         assert_eq!(exit, Exit::Breakpoint);
-        ends.push((hart.f(vm_core::FReg::Fa0), hart.state.fflags, hart.x(XReg::A3)));
+        ends.push((
+            hart.f(vm_core::FReg::Fa0),
+            hart.state.fflags,
+            hart.x(XReg::A3),
+        ));
     }
     // Ties away from zero do not lose what ties to even do.
     assert!(f64::from_bits(ends[0].0) > 1.0);

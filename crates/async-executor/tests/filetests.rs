@@ -28,8 +28,12 @@ type Engine = (&'static str, fn() -> Box<dyn Executor>);
 /// All engines in all configurations. The first is the reference.
 const ENGINES: &[Engine] = &[
     ("interp", || Box::new(InterpreterExecutor::new())),
-    ("jit", || Box::new(JitExecutor::new(eager(JitConfig::foreground())))),
-    ("hybrid", || Box::new(HybridExecutor::new(eager(JitConfig::background())))),
+    ("jit", || {
+        Box::new(JitExecutor::new(eager(JitConfig::foreground())))
+    }),
+    ("hybrid", || {
+        Box::new(HybridExecutor::new(eager(JitConfig::background())))
+    }),
 ];
 
 /// Cases are short: what they test has to be compiled at once, and a fault
@@ -98,12 +102,16 @@ fn every_instruction_occurs() {
     let (mut long, mut short) = (BTreeSet::new(), BTreeSet::new());
     for file in corpus() {
         for case in &file.cases {
-            let Ok(bytes) = assemble(&case.code.join("\n")) else { continue };
+            let Ok(bytes) = assemble(&case.code.join("\n")) else {
+                continue;
+            };
             // Data among the code may be misread, but not every instruction.
             let mut at = 0;
             while at + 2 <= bytes.len() {
                 let half = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-                let high = bytes.get(at + 2..at + 4).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+                let high = bytes
+                    .get(at + 2..at + 4)
+                    .map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
                 let bits = u32::from(half) | u32::from(high) << 16;
                 match decode(bits) {
                     Ok(decoded) if decoded.len == 4 => {
@@ -123,9 +131,18 @@ fn every_instruction_occurs() {
         .iter()
         .filter(|row| !long.contains(&row.op))
         .map(|row| row.mnemonic)
-        .chain(COMPRESSED.iter().map(|row| row.mnemonic).filter(|name| !short.contains(name)))
+        .chain(
+            COMPRESSED
+                .iter()
+                .map(|row| row.mnemonic)
+                .filter(|name| !short.contains(name)),
+        )
         .collect();
-    assert!(missing.is_empty(), "add cases to tests/filetests for: {}", missing.join(", "));
+    assert!(
+        missing.is_empty(),
+        "add cases to tests/filetests for: {}",
+        missing.join(", ")
+    );
 }
 
 #[test]
@@ -136,8 +153,11 @@ fn qemu_agrees() {
         .filter(|file| file.qemu)
         .flat_map(|file| file.cases.iter().map(move |case| (file, case)))
         .collect();
-    let skipped: Vec<&str> =
-        files.iter().filter(|file| !file.qemu).map(|file| file.name.as_str()).collect();
+    let skipped: Vec<&str> = files
+        .iter()
+        .filter(|file| !file.qemu)
+        .map(|file| file.name.as_str())
+        .collect();
     match qemu::compare(&cases) {
         Err(missing) => eprintln!("filetests: not compared with QEMU: {missing}"),
         Ok(comparison) => {
@@ -147,7 +167,11 @@ fn qemu_agrees() {
                 comparison.excluded,
                 skipped.join(", ")
             );
-            assert!(comparison.differences.is_empty(), "{}", comparison.differences.join("\n\n"));
+            assert!(
+                comparison.differences.is_empty(),
+                "{}",
+                comparison.differences.join("\n\n")
+            );
         }
     }
 }

@@ -2,7 +2,6 @@
 //! that changes or goes away between runs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use async_executor::{Budget, Executor, Exit, InterpreterExecutor};
 use vm_core::hart::Hart;
@@ -27,7 +26,9 @@ fn guest(text: &str) -> Guest {
     let bytes = (program.bytes.len() as u64).next_multiple_of(4096);
     memory.map(TEXT, bytes, Prot::READ | Prot::WRITE).unwrap();
     memory.write_bytes(TEXT, &program.bytes).unwrap();
-    memory.protect(TEXT, bytes, Prot::WRITE | Prot::EXEC).unwrap();
+    memory
+        .protect(TEXT, bytes, Prot::WRITE | Prot::EXEC)
+        .unwrap();
     Guest {
         memory,
         hart: Hart::new(TEXT),
@@ -39,7 +40,8 @@ fn guest(text: &str) -> Guest {
 
 impl Guest {
     fn run(&mut self, budget: Budget) -> Exit {
-        self.engine.run(&mut self.hart, &self.memory, budget, &self.preempt)
+        self.engine
+            .run(&mut self.hart, &self.memory, budget, &self.preempt)
     }
 
     fn a0(&self) -> u64 {
@@ -96,7 +98,10 @@ fn a_budget_is_exact_at_every_count() {
         states.push((stepped.hart.pc(), stepped.hart.state.x));
     }
     let total = states.len() - 1;
-    assert!(total > 1500, "{total} instructions are too few to mean anything");
+    assert!(
+        total > 1500,
+        "{total} instructions are too few to mean anything"
+    );
     assert_eq!(stepped.engine.stats().insts, total as u64);
 
     let mut engine = InterpreterExecutor::new();
@@ -105,11 +110,18 @@ fn a_budget_is_exact_at_every_count() {
         let mut hart = Hart::new(TEXT);
         let budget = Budget::Instructions(n as u64);
         let exit = engine.run(&mut hart, &fresh.memory, budget, &fresh.preempt);
-        assert_eq!((exit, (hart.pc(), hart.state.x)), (Exit::BudgetSpent, *state), "after {n}");
+        assert_eq!(
+            (exit, (hart.pc(), hart.state.x)),
+            (Exit::BudgetSpent, *state),
+            "after {n}"
+        );
     }
     let mut hart = Hart::new(TEXT);
     let budget = Budget::Instructions(total as u64 + 1);
-    assert_eq!(engine.run(&mut hart, &fresh.memory, budget, &fresh.preempt), Exit::Breakpoint);
+    assert_eq!(
+        engine.run(&mut hart, &fresh.memory, budget, &fresh.preempt),
+        Exit::Breakpoint
+    );
 }
 
 #[test]
@@ -119,7 +131,10 @@ fn a_run_in_slices_ends_where_one_run_ends() {
     for slice in [2, 3, 7, 63, 64, 65, 100, 1000] {
         let mut sliced = guest(&busy_text());
         while sliced.run(Budget::Instructions(slice)) == Exit::BudgetSpent {}
-        assert_eq!(sliced.hart.state.x, whole.hart.state.x, "in slices of {slice}");
+        assert_eq!(
+            sliced.hart.state.x, whole.hart.state.x,
+            "in slices of {slice}"
+        );
         assert_eq!(sliced.hart.pc(), whole.hart.pc());
         assert_eq!(sliced.engine.stats().insts, whole.engine.stats().insts);
     }
@@ -145,7 +160,11 @@ fn every_kind_of_safepoint_sees_the_preempt_word() {
         assert_eq!(exit, Exit::Preempted, "{kind}");
         // And the guest goes on where it was.
         guest.preempt.store(0, Ordering::Relaxed);
-        assert_eq!(guest.run(Budget::Instructions(1000)), Exit::BudgetSpent, "{kind}");
+        assert_eq!(
+            guest.run(Budget::Instructions(1000)),
+            Exit::BudgetSpent,
+            "{kind}"
+        );
     }
 }
 
@@ -169,17 +188,24 @@ fn a_preempted_guest_ends_as_if_it_had_not_been() {
 
 #[test]
 fn another_thread_stops_an_endless_loop() {
-    let mut guest = guest("1: addi a0, a0, 1\n j 1b");
-    let preempt = &guest.preempt;
+    // The loop counts in memory, where the other thread sees that it runs.
+    let mut guest = guest("1: addi a0, a0, 1\n sd a0, 2047(a1)\n j 1b");
+    guest.hart.set_x(XReg::A1, TEXT.0 + 1);
+    let counter = GuestAddr(TEXT.0 + 2048);
+    let (preempt, memory) = (&guest.preempt, &guest.memory);
     let exit = std::thread::scope(|scope| {
         scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(20));
+            while memory.load::<u64>(counter).unwrap() < 100_000 {
+                std::thread::yield_now();
+            }
             preempt.store(1, Ordering::Relaxed);
         });
-        guest.engine.run(&mut guest.hart, &guest.memory, Budget::Unlimited, preempt)
+        guest
+            .engine
+            .run(&mut guest.hart, memory, Budget::Unlimited, preempt)
     });
     assert_eq!(exit, Exit::Preempted);
-    assert!(guest.a0() > 0);
+    assert!(guest.a0() >= 100_000);
 }
 
 #[test]
@@ -192,17 +218,29 @@ fn execute_runs_one_block() {
     assert_eq!((guest.hart.pc().0 - TEXT.0, guest.a0()), (12, 3));
     assert_eq!(step(&mut guest), Exit::Ecall);
     guest.hart.set_pc(GuestAddr(0x9_0000));
-    let trap = Trap { cause: Cause::InstructionPageFault, tval: 0x9_0000 };
+    let trap = Trap {
+        cause: Cause::InstructionPageFault,
+        tval: 0x9_0000,
+    };
     assert_eq!(step(&mut guest), Exit::Trap(trap));
 }
 
 #[test]
 fn execute_stops_before_what_cannot_be_fetched() {
     let mut guest = guest("addi a0, a0, 1\n .word 0xffffffff");
-    assert_eq!(guest.engine.execute(&mut guest.hart, &guest.memory), Exit::BudgetSpent);
+    assert_eq!(
+        guest.engine.execute(&mut guest.hart, &guest.memory),
+        Exit::BudgetSpent
+    );
     assert_eq!(guest.a0(), 1);
-    let trap = Trap { cause: Cause::IllegalInstruction, tval: 0xffff_ffff };
-    assert_eq!(guest.engine.execute(&mut guest.hart, &guest.memory), Exit::Trap(trap));
+    let trap = Trap {
+        cause: Cause::IllegalInstruction,
+        tval: 0xffff_ffff,
+    };
+    assert_eq!(
+        guest.engine.execute(&mut guest.hart, &guest.memory),
+        Exit::Trap(trap)
+    );
 }
 
 #[test]
@@ -223,10 +261,20 @@ fn code_that_the_host_changes_is_seen_after_fence_i() {
 fn code_that_is_remapped_is_seen_by_the_next_run() {
     let mut guest = guest("addi a0, a0, 1\n ebreak");
     assert_eq!(guest.run(Budget::Unlimited), Exit::Breakpoint);
-    guest.memory.protect(TEXT, 4096, Prot::READ | Prot::WRITE).unwrap();
+    guest
+        .memory
+        .protect(TEXT, 4096, Prot::READ | Prot::WRITE)
+        .unwrap();
     guest.hart.set_pc(TEXT);
-    let trap = Trap { cause: Cause::InstructionPageFault, tval: TEXT.0 };
-    assert_eq!(guest.run(Budget::Unlimited), Exit::Trap(trap), "no longer executable");
+    let trap = Trap {
+        cause: Cause::InstructionPageFault,
+        tval: TEXT.0,
+    };
+    assert_eq!(
+        guest.run(Budget::Unlimited),
+        Exit::Trap(trap),
+        "no longer executable"
+    );
 
     guest.memory.store(TEXT, 0x0205_0513_u32).unwrap(); // addi a0, a0, 32
     guest.memory.protect(TEXT, 4096, Prot::EXEC).unwrap();
@@ -243,14 +291,23 @@ fn unchanged_blocks_survive_changes_elsewhere() {
     let mut guest = guest("1: addi a0, a0, 1\n slti t0, a0, 10\n bnez t0, 1b\n ebreak");
     assert_eq!(guest.run(Budget::Unlimited), Exit::Breakpoint);
     let decoded = guest.engine.stats().blocks_decoded;
-    guest.memory.map(GuestAddr(0x8_0000), 4096, Prot::EXEC).unwrap();
+    guest
+        .memory
+        .map(GuestAddr(0x8_0000), 4096, Prot::EXEC)
+        .unwrap();
     guest.hart = Hart::new(TEXT);
     assert_eq!(guest.run(Budget::Unlimited), Exit::Breakpoint);
-    assert_eq!((guest.a0(), guest.engine.stats().blocks_decoded), (10, decoded));
+    assert_eq!(
+        (guest.a0(), guest.engine.stats().blocks_decoded),
+        (10, decoded)
+    );
     guest.engine.flush();
     guest.hart = Hart::new(TEXT);
     assert_eq!(guest.run(Budget::Unlimited), Exit::Breakpoint);
-    assert_eq!((guest.a0(), guest.engine.stats().blocks_decoded), (10, 2 * decoded));
+    assert_eq!(
+        (guest.a0(), guest.engine.stats().blocks_decoded),
+        (10, 2 * decoded)
+    );
 }
 
 #[test]
@@ -265,7 +322,9 @@ fn more_code_than_the_cache_holds_still_runs() {
         memory.store(GuestAddr(at), 0x0015_0513_u32).unwrap(); // addi a0, a0, 1
         memory.store(GuestAddr(at + 4), 0x0040_006f_u32).unwrap(); // j 4
     }
-    memory.store(GuestAddr(TEXT.0 + 8 * N_BLOCKS), 0x0010_0073_u32).unwrap(); // ebreak
+    memory
+        .store(GuestAddr(TEXT.0 + 8 * N_BLOCKS), 0x0010_0073_u32)
+        .unwrap(); // ebreak
     memory.protect(TEXT, bytes, Prot::EXEC).unwrap();
     let mut engine = InterpreterExecutor::new();
     for _ in 0..2 {
@@ -273,7 +332,10 @@ fn more_code_than_the_cache_holds_still_runs() {
         let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &AtomicU32::new(0));
         assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, N_BLOCKS));
     }
-    assert!(engine.stats().blocks_decoded > N_BLOCKS, "the cache was meant to overflow");
+    assert!(
+        engine.stats().blocks_decoded > N_BLOCKS,
+        "the cache was meant to overflow"
+    );
 }
 
 #[test]

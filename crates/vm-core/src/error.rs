@@ -81,12 +81,19 @@ pub enum MemoryError {
 impl fmt::Display for MemoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MemoryError::Host { operation, bytes, source } => write!(
+            MemoryError::Host {
+                operation,
+                bytes,
+                source,
+            } => write!(
                 f,
                 "the host refused to {operation} {bytes} bytes: {source}; raise the address-space limit (ulimit -v) or free memory"
             ),
             MemoryError::Unaligned { start, bytes } => {
-                write!(f, "{bytes:#x} bytes at {start} are not whole pages of 0x1000 bytes")
+                write!(
+                    f,
+                    "{bytes:#x} bytes at {start} are not whole pages of 0x1000 bytes"
+                )
             }
             MemoryError::OutOfSpace { start, bytes } => write!(
                 f,
@@ -98,7 +105,11 @@ impl fmt::Display for MemoryError {
             MemoryError::NoGap { bytes } => {
                 write!(f, "no gap of {bytes:#x} bytes is left in the guest's 4 GiB")
             }
-            MemoryError::Limit { bytes, mapped_bytes, limit_bytes } => write!(
+            MemoryError::Limit {
+                bytes,
+                mapped_bytes,
+                limit_bytes,
+            } => write!(
                 f,
                 "{bytes} more bytes than the {mapped_bytes} mapped exceed the memory limit of {limit_bytes}; raise it (hartloom: --memory)"
             ),

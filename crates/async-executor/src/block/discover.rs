@@ -67,8 +67,10 @@ pub(crate) fn discover(
 /// An instruction page fault, or an illegal instruction with its bits.
 pub(crate) fn fetch(memory: &GuestMemory, pc: GuestAddr) -> Result<Decoded, Trap> {
     let bits = memory.fetch(pc)?;
-    decode(bits)
-        .map_err(|e| Trap { cause: Cause::IllegalInstruction, tval: u64::from(e.bits) })
+    decode(bits).map_err(|e| Trap {
+        cause: Cause::IllegalInstruction,
+        tval: u64::from(e.bits),
+    })
 }
 
 /// How a block ends behind `inst`, `None` if it does not.

@@ -110,10 +110,17 @@ impl Arena {
         else {
             return Err(io::ErrorKind::OutOfMemory.into());
         };
-        let arena = Arena { execute, write, used: Mutex::new(0), limit_bytes };
+        let arena = Arena {
+            execute,
+            write,
+            used: Mutex::new(0),
+            limit_bytes,
+        };
         // Offset 0: tail-jump to what the engine word names.
         let stub = crate::enter::cold_entry_code();
-        arena.append(&stub).map_err(|ArenaFull| io::ErrorKind::OutOfMemory)?;
+        arena
+            .append(&stub)
+            .map_err(|ArenaFull| io::ErrorKind::OutOfMemory)?;
         Ok(arena)
     }
 
@@ -172,8 +179,12 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: A3: nobody holds the arena any more, so no code of it runs.
-        let released = unsafe { mm::munmap(self.execute.as_ptr().cast(), ARENA_BYTES + SLOTS_BYTES) };
-        debug_assert!(released.is_ok(), "releasing our own reservation cannot fail");
+        let released =
+            unsafe { mm::munmap(self.execute.as_ptr().cast(), ARENA_BYTES + SLOTS_BYTES) };
+        debug_assert!(
+            released.is_ok(),
+            "releasing our own reservation cannot fail"
+        );
         // SAFETY: A3: as above.
         let released = unsafe { mm::munmap(self.write.as_ptr().cast(), ARENA_BYTES) };
         debug_assert!(released.is_ok(), "releasing our own mapping cannot fail");

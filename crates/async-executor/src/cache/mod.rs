@@ -7,7 +7,10 @@
 //! was reset may still enter the old code. That is what a hart without
 //! `fence.i` may do, too.
 
-#[allow(unsafe_code, reason = "executable memory and the slot table: rules A1 to A3")]
+#[allow(
+    unsafe_code,
+    reason = "executable memory and the slot table: rules A1 to A3"
+)]
 pub(crate) mod arena;
 
 use std::collections::{HashMap, HashSet};
@@ -167,7 +170,14 @@ impl CodeCache {
         }
         let entry = region.entry;
         let locations = compiled.locations;
-        index.regions.push(Placed { entry, offset, bytes, locations, source, alive: true });
+        index.regions.push(Placed {
+            entry,
+            offset,
+            bytes,
+            locations,
+            source,
+            alive: true,
+        });
         self.arena.publish(entry, offset);
         true
     }
@@ -194,7 +204,12 @@ impl CodeCache {
         index.refused.clear();
         index.pending.clear();
         let mut dropped = 0;
-        let Index { regions, by_entry, side_exits, .. } = &mut *index;
+        let Index {
+            regions,
+            by_entry,
+            side_exits,
+            ..
+        } = &mut *index;
         for region in regions.iter_mut().filter(|r| r.alive) {
             let is_current = region.source.iter().all(|(start, bytes)| {
                 let start = GuestAddr(*start);

@@ -11,11 +11,11 @@
 use std::sync::atomic::{Ordering, fence};
 
 use vm_core::hart::{HartState, NO_RESERVATION};
-use vm_core::isa::format::{Amo, Lr};
 use vm_core::mem::{Atom, GuestMemory};
 use vm_core::{Cause, GuestAddr, Trap};
 
 use super::int::sext32;
+use super::operands::Operands;
 
 /// What AMOs need of `u32` and `u64` beyond memory access.
 pub(super) trait Width: Atom + Ord {
@@ -54,16 +54,23 @@ impl Width for u64 {
 }
 
 /// `rl`: memory accesses before come first.
-const RELEASE: u8 = 1;
+const RELEASE: i32 = 1;
 
 /// `lr`: loads and reserves.
 #[inline(never)]
-pub(super) fn lr<T: Width>(state: &mut HartState, memory: &GuestMemory, a: &Lr) -> Result<(), Trap> {
+pub(super) fn lr<T: Width>(
+    state: &mut HartState,
+    memory: &GuestMemory,
+    a: &Operands,
+) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);
     if !addr.is_aligned(T::BYTES) {
-        return Err(Trap { cause: Cause::LoadMisaligned, tval: addr.0 });
+        return Err(Trap {
+            cause: Cause::LoadMisaligned,
+            tval: addr.0,
+        });
     }
-    if a.ordering & RELEASE != 0 {
+    if a.imm & RELEASE != 0 {
         fence(Ordering::SeqCst); // the one order that x86-64 loads do not keep
     }
     let value = memory.load::<T>(addr)?;
@@ -80,11 +87,14 @@ pub(super) fn lr<T: Width>(state: &mut HartState, memory: &GuestMemory, a: &Lr) 
 pub(super) fn sc<T: Width>(
     state: &mut HartState,
     memory: &GuestMemory,
-    a: &Amo,
+    a: &Operands,
 ) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);
     if !addr.is_aligned(T::BYTES) {
-        return Err(Trap { cause: Cause::StoreMisaligned, tval: addr.0 });
+        return Err(Trap {
+            cause: Cause::StoreMisaligned,
+            tval: addr.0,
+        });
     }
     let reserved = state.reservation_addr == addr.0 && state.reservation_bytes == T::BYTES;
     let old = T::from_u64(state.reservation_value);
@@ -100,7 +110,7 @@ pub(super) fn sc<T: Width>(
 pub(super) fn amo<T: Width>(
     state: &mut HartState,
     memory: &GuestMemory,
-    a: &Amo,
+    a: &Operands,
     update: impl Fn(T, T) -> T,
 ) -> Result<(), Trap> {
     let addr = GuestAddr(state.x[a.rs1.index()]);

@@ -28,8 +28,9 @@ use vm_core::isa::{Decoded, Inst};
 use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
 use vm_core::{GuestAddr, Trap, XReg};
 
-use super::exec::Micro;
 use super::block::{self, BLOCK_INSTS_MAX, End};
+use super::operands::{Operands, Zero, zero_result};
+use super::thread::{self, Step};
 
 /// Most instructions executed between two looks at the budget.
 pub(super) const STRAIGHT_MAX: usize = BLOCK_INSTS_MAX;
@@ -37,39 +38,17 @@ pub(super) const STRAIGHT_MAX: usize = BLOCK_INSTS_MAX;
 /// No record.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Most records before everything is forgotten: 5 MiB with their heat.
+/// Most records before everything is forgotten: 7 MiB in all.
 pub(super) const RECORDS_MAX: usize = 1 << 18;
 
-/// An instruction as the dispatch loop wants it: 16 bytes.
+/// An instruction in threaded code: 16 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) op: Micro,
-    /// Its address; bit 0 is set for a 2-byte form.
-    pc_form: u32,
-    /// Where its jump goes, as a first record or [`NONE`].
-    pub(super) link: Cell<u32>,
+    pub(super) step: Step,
+    pub(super) operands: Operands,
 }
 
 const _: () = assert!(size_of::<Record>() == 16);
-
-impl Record {
-    /// A record of one instruction, not linked.
-    pub(super) fn new(op: Micro, pc: u32, len: u8) -> Record {
-        Record { op, pc_form: pc | u32::from(len == 2), link: Cell::new(NONE) }
-    }
-
-    #[inline(always)]
-    pub(super) fn pc(&self) -> u64 {
-        u64::from(self.pc_form & !1)
-    }
-
-    /// Address behind it.
-    #[inline(always)]
-    pub(super) fn next(&self) -> u64 {
-        // 2-byte form: pc_form = pc + 1, and pc + 2 is wanted.
-        u64::from(self.pc_form) + 4 - 3 * u64::from(self.pc_form & 1)
-    }
-}
 
 /// A block that stands in the index.
 struct Cached {
@@ -93,7 +72,10 @@ impl Index {
     fn new() -> Index {
         // Zeroed pages of the host cost nothing until they are used.
         let pages = vec![0; (SPACE_BYTES / PAGE_BYTES) as usize];
-        Index { pages, tables: vec![Box::new([NONE; SLOTS])] }
+        Index {
+            pages,
+            tables: vec![Box::new([NONE; SLOTS])],
+        }
     }
 
     #[inline(always)]
@@ -119,17 +101,24 @@ fn slot(pc: u64) -> usize {
     (pc % PAGE_BYTES / 2) as usize
 }
 
-/// Records side by side. A fixed size, and a power of two, so that the
-/// dispatch loop can mask its index instead of comparing it: a branch more per
-/// instruction, though never taken, takes so much of the branch predictor's
-/// history that loops ran half as fast (measured, Zen 4).
+/// Records side by side, and in the same places what is wanted of them less
+/// often. A fixed size, and a power of two, so that an index can be masked
+/// instead of compared: a branch more per instruction, though never taken,
+/// takes so much of the branch predictor's history that loops ran half as
+/// fast (measured, Zen 4).
 pub(super) struct Chunk {
     pub(super) records: [Record; CHUNK_RECORDS],
+    /// Addresses; bit 0 is set for a 2-byte form.
+    pc_forms: [u32; CHUNK_RECORDS],
+    /// Where jumps go, as a first record or [`NONE`].
+    links: [Cell<u32>; CHUNK_RECORDS],
     /// Events counted at each first record, for tiering.
     pub(super) heat: [Cell<u32>; CHUNK_RECORDS],
+    /// Which chunk it is.
+    pub(super) number: usize,
 }
 
-/// Records of a chunk: 20 KiB with their heat.
+/// Records of a chunk: 28 KiB in all.
 pub(super) const CHUNK_RECORDS: usize = 1024;
 
 /// A record's chunk and its place there.
@@ -139,11 +128,43 @@ pub(super) const fn split(id: u32) -> (usize, usize) {
 }
 
 impl Chunk {
-    fn new() -> Chunk {
-        Chunk {
-            records: std::array::from_fn(|_| Record::new(Micro::Goto, 0, 4)),
+    pub(super) fn new(number: usize) -> Box<Chunk> {
+        Box::new(Chunk {
+            records: std::array::from_fn(|_| Record {
+                step: thread::goto,
+                operands: Operands::NONE,
+            }),
+            pc_forms: [0; CHUNK_RECORDS],
+            links: std::array::from_fn(|_| Cell::new(NONE)),
             heat: std::array::from_fn(|_| Cell::new(0)),
-        }
+            number,
+        })
+    }
+
+    /// Puts a record, not linked. It stands for `len` bytes at `pc`.
+    pub(super) fn put(&mut self, i: usize, record: Record, pc: u32, len: u8) {
+        self.records[i] = record;
+        self.pc_forms[i] = pc | u32::from(len == 2);
+        self.links[i].set(NONE);
+        self.heat[i].set(0);
+    }
+
+    #[inline(always)]
+    pub(super) fn pc(&self, i: usize) -> u64 {
+        u64::from(self.pc_forms[i % CHUNK_RECORDS] & !1)
+    }
+
+    /// Address behind the instruction.
+    #[inline(always)]
+    pub(super) fn next(&self, i: usize) -> u64 {
+        // 2-byte form: pc_form = pc + 1, and pc + 2 is wanted.
+        let pc_form = u64::from(self.pc_forms[i % CHUNK_RECORDS]);
+        pc_form + 4 - 3 * (pc_form & 1)
+    }
+
+    #[inline(always)]
+    pub(super) fn link(&self, i: usize) -> &Cell<u32> {
+        &self.links[i % CHUNK_RECORDS]
     }
 }
 
@@ -151,10 +172,11 @@ pub(super) struct Cache {
     pub(super) chunks: Vec<Box<Chunk>>,
     /// Records used of the last chunk; as good as full when there is none.
     used: usize,
-    pub(super) asides: Vec<Decoded>,
     blocks: Vec<Cached>,
     index: Index,
     records_max: usize,
+    /// Whether the last record is one that control falls out of.
+    ends_in_goto: bool,
     /// Instructions from the start of the last chain of blocks decoded in
     /// place to the end of `records`.
     tail_insts: usize,
@@ -167,10 +189,10 @@ impl Cache {
         Cache {
             chunks: Vec::new(),
             used: CHUNK_RECORDS,
-            asides: Vec::new(),
             blocks: Vec::new(),
             index: Index::new(),
             records_max,
+            ends_in_goto: false,
             tail_insts: 0,
             scratch: Vec::new(),
         }
@@ -188,19 +210,8 @@ impl Cache {
 
     /// Links record `from` to the block whose first record is `to`.
     pub(super) fn link(&self, from: u32, to: u32) {
-        self.record(from).link.set(to);
-    }
-
-    #[inline(always)]
-    fn record(&self, id: u32) -> &Record {
-        let (chunk, i) = split(id);
-        &self.chunks[chunk].records[i]
-    }
-
-    #[inline(always)]
-    pub(super) fn get(&self, id: u32) -> Option<&Record> {
-        let (chunk, i) = split(id);
-        self.chunks.get(chunk).map(|chunk| &chunk.records[i])
+        let (chunk, i) = split(from);
+        self.chunks[chunk].link(i).set(to);
     }
 
     #[inline(always)]
@@ -245,7 +256,7 @@ impl Cache {
         let mut falls_in = from.is_some_and(|from| {
             !self.chunks.is_empty()
                 && from + 1 == self.end()
-                && self.record(from).op == Micro::Goto
+                && self.ends_in_goto
                 && self.tail_insts + insts.len() <= STRAIGHT_MAX // C2
         });
         if self.used + needs > CHUNK_RECORDS + usize::from(falls_in) {
@@ -254,7 +265,7 @@ impl Cache {
                 self.clear();
                 from = None;
             }
-            self.chunks.push(Box::new(Chunk::new()));
+            self.chunks.push(Chunk::new(self.chunks.len()));
             self.used = 0;
         }
         if falls_in {
@@ -266,20 +277,25 @@ impl Cache {
 
         let first = self.end();
         let mut at = pc as u32; // fetched, so it lies in the 4 GiB
-        for &decoded in insts {
-            let record = self.record_of(decoded, at);
-            self.push(record);
+        for (n, &decoded) in insts.iter().enumerate() {
+            let record = record_of(decoded.inst, insts.get(n + 1).map(|next| next.inst));
+            self.push(record, at, decoded.len);
             at += u32::from(decoded.len);
         }
-        if end != End::Leaves {
-            self.push(Record::new(Micro::Goto, at, 4));
+        self.ends_in_goto = end != End::Leaves;
+        if self.ends_in_goto {
+            self.push(GOTO, at, 4);
         }
 
         let mut bytes = vec![0; (at - pc as u32) as usize].into_boxed_slice();
         // What can be fetched can be read.
         let read = memory.read_bytes(GuestAddr(pc), &mut bytes);
         debug_assert!(read.is_ok());
-        self.blocks.push(Cached { pc: pc as u32, first, bytes });
+        self.blocks.push(Cached {
+            pc: pc as u32,
+            first,
+            bytes,
+        });
         self.index.set(pc as u32, first);
         if let Some(from) = from
             && !falls_in
@@ -289,25 +305,11 @@ impl Cache {
         first
     }
 
-    fn push(&mut self, record: Record) {
+    fn push(&mut self, record: Record, pc: u32, len: u8) {
         if let Some(chunk) = self.chunks.last_mut() {
-            chunk.records[self.used] = record;
+            chunk.put(self.used, record, pc, len);
             self.used += 1;
         }
-    }
-
-    fn record_of(&mut self, decoded: Decoded, pc: u32) -> Record {
-        let op = match zero_result(decoded.inst) {
-            Zero::No => Micro::from(decoded.inst),
-            Zero::Pure => Micro::Addi(I { rd: XReg::Zero, rs1: XReg::Zero, imm: 0 }),
-            Zero::Effects => Micro::Aside,
-        };
-        let record = Record::new(op, pc, decoded.len);
-        if op == Micro::Aside {
-            record.link.set(self.asides.len() as u32);
-            self.asides.push(decoded);
-        }
-        record
     }
 
     /// Drops the blocks that memory no longer holds as they were decoded, or
@@ -330,36 +332,41 @@ impl Cache {
         for block in &dropped {
             self.index.set(block.pc, NONE); // C3
             let (chunk, i) = split(block.first);
-            let chunk = &mut self.chunks[chunk];
-            chunk.records[i] = Record::new(Micro::Goto, block.pc, 4);
-            chunk.heat[i].set(0);
+            self.chunks[chunk].put(i, GOTO, block.pc, 4);
         }
-        for record in self.chunks.iter().flat_map(|chunk| &chunk.records) {
-            if record.op != Micro::Aside {
-                record.link.set(NONE);
-            }
+        for chunk in &self.chunks {
+            chunk.links.iter().for_each(|link| link.set(NONE));
         }
         self.tail_insts = STRAIGHT_MAX; // what ends the records may be gone
         dropped.len() as u64
     }
 }
 
-/// Whether an instruction's result is thrown away.
-enum Zero {
-    /// It has none, or it goes elsewhere than to `x0`; or the instruction
-    /// repairs `x0` itself.
-    No,
-    /// It is, and it was all that the instruction does.
-    Pure,
-    /// It is, but the instruction does more: it can trap, store, raise flags.
-    Effects,
+/// Control goes on at the record's pc; no instruction.
+const GOTO: Record = Record {
+    step: thread::goto,
+    operands: Operands::NONE,
+};
+
+/// The record of `inst`, which `next` follows in the same block.
+fn record_of(inst: Inst, next: Option<Inst>) -> Record {
+    let inst = without_effect_on_zero(inst);
+    let (step, operands) = thread::decoded(inst);
+    let pair = next.and_then(|next| thread::pair_of(inst, without_effect_on_zero(next)));
+    Record {
+        step: pair.unwrap_or(step),
+        operands,
+    }
 }
 
-fn zero_result(inst: Inst) -> Zero {
-    let rd_is_zero = inst.encode() >> 7 & 31 == 0;
-    match inst.op().row().format {
-        "R" | "R1" | "I" | "Sh64" | "Sh32" | "U" if rd_is_zero => Zero::Pure,
-        "Load" | "Amo" | "Lr" | "FCmp" | "FToX" | "FToXn" if rd_is_zero => Zero::Effects,
-        _ => Zero::No,
+/// `inst`, or what does nothing where that is all it does.
+fn without_effect_on_zero(inst: Inst) -> Inst {
+    match zero_result(inst) {
+        Zero::Pure => Inst::Addi(I {
+            rd: XReg::Zero,
+            rs1: XReg::Zero,
+            imm: 0,
+        }),
+        Zero::No | Zero::Effects => inst,
     }
 }

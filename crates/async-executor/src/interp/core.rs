@@ -1,68 +1,51 @@
-//! The engine: runs from record to record until something stops it.
+//! The engine: slices of threaded code, and what happens between them.
 //!
 //! ```text
-//!  run ──> find or decode the block at pc ──> chase: record after record,
-//!   ^                                          block after block by links
-//!   └── a miss, fence.i, preempt word, budget ─────┘
-//!   └── fewer instructions left than a straight run may take: careful, one by one
+//!  run ──> find or decode the block at pc ──> slice (thread): step after step,
+//!   ^                                         block after block by links
+//!   └── a miss, fence.i, preempt word, budget, a hot block ─────┘
+//!   └── less budget than a straight run may take: careful, one by one
 //! ```
-//!
-//! Counting and polling cost nothing inside a straight run: its length is
-//! known from where it began, and the budget is compared when it ends.
 
+use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::addr::PAGE_BYTES;
 use vm_core::hart::HartState;
-use vm_core::isa::format::{J, Jalr};
 use vm_core::isa::{Decoded, Inst};
 use vm_core::mem::GuestMemory;
-use vm_core::{Cause, GuestAddr, Trap, XReg};
+use vm_core::{GuestAddr, Trap, XReg};
 
-use super::cache::{CHUNK_RECORDS, Cache, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
-use super::exec::{Flow, Machine, Micro};
-use super::tier::{Control, Stop, Tier};
 use super::block::{self, BLOCK_INSTS_MAX};
+use super::cache::{CHUNK_RECORDS, Cache, Chunk, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
+use super::operands::Operands;
+use super::thread::{self, At, Pause, Run, SLICE_INSTS, is_raised};
+use super::tier::{Control, Stop, Tier};
 use crate::exit::Exit;
 use crate::stats::InterpStats;
 
 /// How many events pass before a tier that said no is asked again.
 const ASK_AGAIN_EVENTS: u32 = 32;
 
-/// Entries of the decode cache of [`InterpCore::step`].
-const STEP_ENTRIES: usize = 256;
-
 /// The reference engine, and the profile of the others.
 pub(crate) struct InterpCore {
     cache: Cache,
-    /// Instructions decoded by single steps, by pc.
-    steps: Box<[Step; STEP_ENTRIES]>,
-    /// The memory that `cache` was decoded from, and its code epoch.
+    /// Instructions decoded by single steps, each with a halt behind it.
+    singles: Box<Chunk>,
+    single_insts: Box<[Option<Inst>; SINGLES]>,
+    /// The memory that all this was decoded from, and its code epoch.
     source: Option<(u64, u64)>,
     stats: InterpStats,
 }
 
-#[derive(Clone, Copy)]
-struct Step {
-    pc: u64,
-    decoded: Decoded,
-}
-
-/// Why [`InterpCore::chase`] came back.
-enum Leave {
-    /// `state.pc` has no record, or record `from` no link to it yet.
-    Miss { from: Option<u32>, event: bool },
-    /// At a safepoint, the preempt word was not zero or little budget is left.
-    Poll,
-    /// `fence.i`; `state.pc` is behind it.
-    Refetch,
-    Stop(Stop),
-}
+/// Places for single steps, by pc.
+const SINGLES: usize = CHUNK_RECORDS / 2;
 
 impl fmt::Debug for InterpCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InterpCore").field("stats", &self.stats).finish_non_exhaustive()
+        f.debug_struct("InterpCore")
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,10 +57,10 @@ impl InterpCore {
     /// With room for that many records; a chunk's at least.
     pub(crate) fn with_records_max(records_max: usize) -> InterpCore {
         assert!(records_max >= CHUNK_RECORDS, "a chunk must fit");
-        let nothing = Step { pc: u64::MAX, decoded: NOP };
         InterpCore {
             cache: Cache::new(records_max),
-            steps: Box::new([nothing; STEP_ENTRIES]),
+            singles: Chunk::new(0),
+            single_insts: Box::new([None; SINGLES]),
             source: None,
             stats: InterpStats::default(),
         }
@@ -96,26 +79,66 @@ impl InterpCore {
         let mut event = true;
         loop {
             if control.budget < STRAIGHT_MAX as u64 {
-                return self.careful(state, memory, control, T::ENABLED);
+                return self.careful(state, memory, control);
             }
             let at = match self.block_at(memory, state.pc, from.take()) {
                 Ok(at) => at,
                 Err(trap) => return Stop::Exit(Exit::Trap(trap)),
             };
-            if T::ENABLED && event && self.is_hot(at, state.pc, tier) {
-                return Stop::Handover;
+            if event {
+                let heat = self.cache.heat(at);
+                heat.set(heat.get().wrapping_add(1));
+                if heat.get() >= tier.threshold() && self.hands_over(at, state.pc, tier) {
+                    return Stop::Handover;
+                }
+                event = false;
             }
-            event = false;
-            let budget = control.budget;
-            let left = self.chase(at, state, memory, control, tier);
-            self.stats.insts += budget - control.budget;
-            match left {
-                Leave::Miss { from: f, event: e } => (from, event) = (f, e),
-                Leave::Poll if control.budget == 0 => return Stop::Exit(Exit::BudgetSpent),
-                Leave::Poll if is_raised(control.preempt) => return Stop::Exit(Exit::Preempted),
-                Leave::Poll => {}
-                Leave::Refetch => self.revalidate(memory),
-                Leave::Stop(stop) => return stop,
+
+            let slice = control.budget.min(SLICE_INSTS);
+            let (chunk, i) = split(at);
+            let chunk = &self.cache.chunks[chunk];
+            let run = Run {
+                cache: &self.cache,
+                preempt: control.preempt,
+                retired_at_end: self.stats.insts.wrapping_add(slice),
+                threshold: tier.threshold(),
+                nested: control.nested,
+                depth: Cell::new(control.depth),
+                blocks: Cell::new(1),
+                left: Cell::new(0),
+                exit: Cell::new(Exit::BudgetSpent),
+                record: Cell::new(0),
+                event: Cell::new(false),
+            };
+            let record = &chunk.records[i];
+            let pause = (record.step)(state, &run, memory, chunk, At::new(i, slice), record);
+            let Run {
+                left,
+                exit,
+                record,
+                depth,
+                blocks,
+                event: by_event,
+                ..
+            } = run;
+            let retired = slice - left.get();
+            control.budget -= retired;
+            control.depth = depth.get();
+            self.stats.insts += retired;
+            self.stats.blocks += blocks.get();
+            match pause {
+                Pause::Miss => (from, event) = (Some(record.get()), by_event.get()),
+                Pause::Poll if control.budget == 0 => return Stop::Exit(Exit::BudgetSpent),
+                Pause::Poll if is_raised(control.preempt) => return Stop::Exit(Exit::Preempted),
+                Pause::Poll => {}
+                Pause::Refetch => self.revalidate(memory),
+                Pause::Hot => {
+                    if self.hands_over(record.get(), state.pc, tier) {
+                        return Stop::Handover;
+                    }
+                }
+                Pause::Exit => return Stop::Exit(exit.get()),
+                Pause::Returned => return Stop::Returned,
             }
         }
     }
@@ -124,7 +147,10 @@ impl InterpCore {
     /// moved on.
     pub(crate) fn step(&mut self, state: &mut HartState, memory: &GuestMemory) -> Option<Exit> {
         self.attach(memory);
-        self.step_attached(state, memory).err()
+        let single = self.single_at(memory, state.pc);
+        single
+            .and_then(|single| self.retire(state, memory, single))
+            .err()
     }
 
     /// Runs the block at `state.pc` to its end, as [`block::discover`] has it.
@@ -132,15 +158,15 @@ impl InterpCore {
         self.attach(memory);
         let page = state.pc / PAGE_BYTES;
         for n in 0..BLOCK_INSTS_MAX {
-            let decoded = match self.decoded_at(memory, state.pc) {
-                Ok(decoded) => decoded,
-                Err(trap) if n == 0 => return Exit::Trap(trap),
+            let single = match self.single_at(memory, state.pc) {
+                Ok(single) => single,
+                Err(exit) if n == 0 => return exit,
                 Err(_) => break,
             };
-            if let Err(exit) = self.retire(state, memory, decoded) {
+            if let Err(exit) = self.retire(state, memory, single) {
                 return exit;
             }
-            if block::end_of(decoded.inst).is_some() || state.pc / PAGE_BYTES != page {
+            if block::end_of(single.inst).is_some() || state.pc / PAGE_BYTES != page {
                 break;
             }
         }
@@ -154,7 +180,7 @@ impl InterpCore {
 
     /// Drops blocks whose bytes or permissions changed.
     pub(crate) fn revalidate(&mut self, memory: &GuestMemory) {
-        self.steps.fill(Step { pc: u64::MAX, decoded: NOP });
+        self.single_insts.fill(None);
         self.stats.revalidations += 1;
         self.stats.blocks_invalidated += self.cache.revalidate(memory);
     }
@@ -162,7 +188,7 @@ impl InterpCore {
     /// Forgets everything decoded; the counts stay.
     pub(crate) fn flush(&mut self) {
         self.cache.clear();
-        self.steps.fill(Step { pc: u64::MAX, decoded: NOP });
+        self.single_insts.fill(None);
     }
 
     pub(crate) fn stats(&self) -> InterpStats {
@@ -179,12 +205,7 @@ impl InterpCore {
         }
     }
 
-    fn block_at(
-        &mut self,
-        memory: &GuestMemory,
-        pc: u64,
-        from: Option<u32>,
-    ) -> Result<u32, Trap> {
+    fn block_at(&mut self, memory: &GuestMemory, pc: u64, from: Option<u32>) -> Result<u32, Trap> {
         let at = self.cache.find(pc);
         if at == NONE {
             let at = self.cache.decode(memory, pc, from)?;
@@ -197,150 +218,17 @@ impl InterpCore {
         Ok(at)
     }
 
-    /// Counts an event at the block with first record `at`; whether it is
-    /// handed over.
-    #[inline(always)]
-    fn is_hot<T: Tier>(&self, at: u32, pc: u64, tier: &mut T) -> bool {
-        let heat = self.cache.heat(at);
-        heat.set(heat.get().saturating_add(1));
-        heat.get() >= tier.threshold() && self.ask(at, pc, tier)
-    }
-
-    #[cold]
-    fn ask<T: Tier>(&self, at: u32, pc: u64, tier: &mut T) -> bool {
+    /// Asks the tier about a block that is hot.
+    fn hands_over<T: Tier>(&self, at: u32, pc: u64, tier: &mut T) -> bool {
         let hands_over = tier.hot(pc, self);
         if !hands_over {
-            let again = tier.threshold().saturating_sub(ASK_AGAIN_EVENTS);
+            let again = match tier.threshold() {
+                u32::MAX => 0, // nobody there: not for another 2^32 events
+                threshold => threshold.saturating_sub(ASK_AGAIN_EVENTS),
+            };
             self.cache.heat(at).set(again);
         }
         hands_over
-    }
-
-    /// The dispatch loop. On return `control.budget` and `state.pc` are exact.
-    // A sketch of its costs: per instruction one load of the tag, one indirect
-    // jump, loads of operand numbers and registers, one store: 8 to 12 host
-    // instructions; per taken jump some 15 more.
-    #[inline(never)]
-    fn chase<T: Tier>(
-        &self,
-        at: u32,
-        state: &mut HartState,
-        memory: &GuestMemory,
-        control: &mut Control<'_>,
-        tier: &mut T,
-    ) -> Leave {
-        let chunks = self.cache.chunks.as_slice();
-        let preempt = control.preempt;
-        let mut left = control.budget;
-        // What `instret` reads when nothing more has been run than before.
-        let retired_before = self.stats.insts.wrapping_add(left);
-
-        // The next record, and the one where this straight run began: their
-        // distance is what it has executed. `i` never leaves the chunk (C1);
-        // the mask says so to the compiler.
-        let mut here = at;
-        let mut chunk = &chunks[split(here).0];
-        let mut i = split(here).1;
-        let mut begun = i;
-
-        /// Leaves at once; `$n` instructions of this straight run retired.
-        macro_rules! leave {
-            ($pc:expr, $n:expr, $leave:expr) => {{
-                state.pc = $pc;
-                control.budget = left - $n as u64;
-                return $leave;
-            }};
-        }
-        /// The straight run is over after `$n` instructions; the next one
-        /// begins at `$target`, whose first record `$link` says.
-        macro_rules! go {
-            ($target:expr, $n:expr, $event:expr, $link:expr) => {{
-                left -= $n as u64;
-                if left < STRAIGHT_MAX as u64 || is_raised(preempt) {
-                    leave!($target, 0, Leave::Poll);
-                }
-                let link: u32 = $link;
-                let Some(next) = chunks.get(split(link).0) else {
-                    let from = here + (i - 1 - begun) as u32;
-                    leave!($target, 0, Leave::Miss { from: Some(from), event: $event });
-                };
-                if T::ENABLED && $event && self.is_hot(link, $target, tier) {
-                    leave!($target, 0, Leave::Stop(Stop::Handover));
-                }
-                here = link;
-                chunk = next;
-                i = split(link).1;
-                begun = i;
-            }};
-        }
-
-        loop {
-            let record = &chunk.records[i % CHUNK_RECORDS];
-            i += 1;
-            let mut machine = Machine {
-                state: &mut *state,
-                memory,
-                record,
-                retired: || retired_before.wrapping_sub(left).wrapping_add((i - begun) as u64 - 1),
-                target: 0,
-                exit: Exit::BudgetSpent,
-            };
-            let flow = machine.execute();
-            let (target, exit) = (machine.target, machine.exit);
-            match flow {
-                Flow::Next => {}
-                Flow::Branch => {
-                    let event = target <= record.pc();
-                    go!(target, i - begun, event, record.link.get());
-                }
-                Flow::Goto => {
-                    go!(record.pc(), i - begun - 1, false, record.link.get());
-                }
-                Flow::Jump => {
-                    let is_call = T::ENABLED
-                        && matches!(&record.op, Micro::Jal(a) if control.calls(a));
-                    let event = is_call || target <= record.pc();
-                    go!(target, i - begun, event, record.link.get());
-                }
-                Flow::Indirect => {
-                    if T::ENABLED
-                        && let Micro::Jalr(a) = &record.op
-                        && !control.passes(a)
-                    {
-                        leave!(target, i - begun, Leave::Stop(Stop::Returned));
-                    }
-                    go!(target, i - begun, true, {
-                        // Most indirect jumps go where they went last.
-                        let last = record.link.get();
-                        match self.cache.get(last) {
-                            Some(first) if first.pc() == target => last,
-                            _ => {
-                                let at = self.cache.find(target);
-                                record.link.set(at);
-                                at
-                            }
-                        }
-                    });
-                }
-                Flow::Aside => {
-                    let retired = retired_before.wrapping_sub(left).wrapping_add((i - begun) as u64 - 1);
-                    let decoded = self.cache.asides[record.link.get() as usize];
-                    let pc = record.pc();
-                    if let Err(exit) = one(state, memory, decoded, pc, retired) {
-                        leave!(pc, i - begun - 1, Leave::Stop(Stop::Exit(exit)));
-                    }
-                }
-                Flow::Refetch => leave!(record.next(), i - begun, Leave::Refetch),
-                Flow::Leave => {
-                    let stop = Leave::Stop(Stop::Exit(exit));
-                    leave!(record.pc(), i - begun - 1, stop)
-                }
-                Flow::Illegal => {
-                    let stop = Leave::Stop(Stop::Exit(illegal(record.op)));
-                    leave!(record.pc(), i - begun - 1, stop)
-                }
-            }
-        }
     }
 
     /// Runs instruction by instruction, for the last few of a budget.
@@ -350,59 +238,47 @@ impl InterpCore {
         state: &mut HartState,
         memory: &GuestMemory,
         control: &mut Control<'_>,
-        tiering: bool,
     ) -> Stop {
         while control.budget > 0 {
-            let (flow, inst) = match self.step_attached(state, memory) {
-                Ok(done) => done,
+            let single = match self.single_at(memory, state.pc) {
+                Ok(single) => single,
                 Err(exit) => return Stop::Exit(exit),
             };
+            if let Err(exit) = self.retire(state, memory, single) {
+                return Stop::Exit(exit);
+            }
             control.budget -= 1;
-            let safepoint = match flow {
-                Flow::Branch => true,
-                Flow::Jump => {
-                    if let Inst::Jal(a) = inst
-                        && tiering
-                    {
-                        control.calls(&a);
-                    }
-                    true
-                }
-                Flow::Indirect => {
-                    if let Inst::Jalr(a) = inst
-                        && tiering
-                        && !control.passes(&a)
-                    {
-                        return Stop::Returned;
-                    }
-                    true
-                }
-                _ => false,
-            };
-            if safepoint && control.budget > 0 && is_raised(control.preempt) {
+            if !control.follows(single.inst) {
+                return Stop::Returned;
+            }
+            let is_safepoint =
+                matches!(block::end_of(single.inst), Some(end) if end != block::End::Runs);
+            if is_safepoint && control.budget > 0 && is_raised(control.preempt) {
                 return Stop::Exit(Exit::Preempted);
             }
         }
         Stop::Exit(Exit::BudgetSpent)
     }
 
-    fn step_attached(
-        &mut self,
-        state: &mut HartState,
-        memory: &GuestMemory,
-    ) -> Result<(Flow, Inst), Exit> {
-        let decoded = self.decoded_at(memory, state.pc).map_err(Exit::Trap)?;
-        let flow = self.retire(state, memory, decoded)?;
-        Ok((flow, decoded.inst))
-    }
-
-    fn decoded_at(&mut self, memory: &GuestMemory, pc: u64) -> Result<Decoded, Trap> {
-        let entry = &mut self.steps[(pc / 2) as usize % STEP_ENTRIES];
-        if entry.pc != pc {
-            let decoded = block::fetch(memory, GuestAddr(pc))?;
-            *entry = Step { pc, decoded };
+    fn single_at(&mut self, memory: &GuestMemory, pc: u64) -> Result<Single, Exit> {
+        let place = (pc / 2) as usize % SINGLES;
+        let i = 2 * place;
+        if let Some(inst) = self.single_insts[place]
+            && self.singles.pc(i) == pc
+        {
+            return Ok(Single { i, inst });
         }
-        Ok(entry.decoded)
+        let Decoded { inst, len } = block::fetch(memory, GuestAddr(pc)).map_err(Exit::Trap)?;
+        let pc = pc as u32; // fetched, so it lies in the 4 GiB
+        let (step, operands) = thread::decoded(inst);
+        self.singles.put(i, Record { step, operands }, pc, len);
+        let halt = Record {
+            step: thread::halt,
+            operands: Operands::NONE,
+        };
+        self.singles.put(i + 1, halt, pc + u32::from(len), 4);
+        self.single_insts[place] = Some(inst);
+        Ok(Single { i, inst })
     }
 
     /// Executes the instruction at `state.pc` and counts it.
@@ -410,86 +286,56 @@ impl InterpCore {
         &mut self,
         state: &mut HartState,
         memory: &GuestMemory,
-        decoded: Decoded,
-    ) -> Result<Flow, Exit> {
-        let flow = one(state, memory, decoded, state.pc, self.stats.insts)?;
-        if flow == Flow::Refetch {
-            self.revalidate(memory);
+        single: Single,
+    ) -> Result<(), Exit> {
+        let i = single.i;
+        let run = Run {
+            cache: &self.cache,
+            preempt: &std::sync::atomic::AtomicU32::new(0),
+            retired_at_end: self.stats.insts.wrapping_add(1),
+            threshold: u32::MAX,
+            nested: false,
+            depth: Cell::new(0),
+            blocks: Cell::new(0),
+            left: Cell::new(0),
+            exit: Cell::new(Exit::BudgetSpent),
+            record: Cell::new(0),
+            event: Cell::new(false),
+        };
+        let record = &self.singles.records[i];
+        let pause = (record.step)(state, &run, memory, &self.singles, At::new(i, 1), record);
+        state.x[0] = 0;
+        match pause {
+            Pause::Exit => return Err(run.exit.get()),
+            Pause::Refetch => self.revalidate(memory),
+            Pause::Poll | Pause::Miss | Pause::Hot | Pause::Returned => {}
         }
         self.stats.insts += 1;
-        Ok(flow)
+        Ok(())
     }
 }
 
-const NOP: Decoded = Decoded {
-    inst: Inst::Addi(vm_core::isa::format::I { rd: XReg::Zero, rs1: XReg::Zero, imm: 0 }),
-    len: 4,
-};
-
-/// Executes one instruction out of the dispatch loop. Moves pc when it retires.
-#[inline(never)]
-fn one(
-    state: &mut HartState,
-    memory: &GuestMemory,
-    decoded: Decoded,
-    pc: u64,
-    retired: u64,
-) -> Result<Flow, Exit> {
-    let record = Record::new(Micro::from(decoded.inst), pc as u32, decoded.len);
-    let mut machine = Machine {
-        state: &mut *state,
-        memory,
-        record: &record,
-        retired: || retired,
-        target: 0,
-        exit: Exit::BudgetSpent,
-    };
-    let flow = machine.execute();
-    let (target, exit) = (machine.target, machine.exit);
-    state.x[0] = 0;
-    state.pc = match flow {
-        Flow::Next | Flow::Refetch => record.next(),
-        Flow::Branch | Flow::Jump | Flow::Indirect => target,
-        Flow::Leave => return Err(exit),
-        Flow::Illegal => return Err(illegal(record.op)),
-        Flow::Goto | Flow::Aside => unreachable!("no instruction becomes one"),
-    };
-    Ok(flow)
-}
-
-/// Only instructions that have no compressed form can become illegal after
-/// they were decoded, so that encoding gives the very bits.
-#[cold]
-fn illegal(op: Micro) -> Exit {
-    let bits = op.inst().map_or(0, Inst::encode);
-    Exit::Trap(Trap { cause: Cause::IllegalInstruction, tval: u64::from(bits) })
-}
-
-#[inline(always)]
-fn is_raised(preempt: &AtomicU32) -> bool {
-    preempt.load(Ordering::Relaxed) != 0
+/// An instruction ready to be executed on its own.
+#[derive(Clone, Copy)]
+struct Single {
+    /// Its place among the singles.
+    i: usize,
+    inst: Inst,
 }
 
 impl Control<'_> {
-    /// Keeps `depth` over a `jal`; whether it is a call.
-    #[inline(always)]
-    fn calls(&mut self, a: &J) -> bool {
-        let is_call = a.rd == XReg::Ra;
-        self.depth += u32::from(is_call);
-        is_call
-    }
-
-    /// Keeps `depth` over a `jalr`; `false`: it is the return that ends a
-    /// nested run.
-    #[inline(always)]
-    fn passes(&mut self, a: &Jalr) -> bool {
-        if a.rd == XReg::Ra {
-            self.depth += 1;
-        } else if a.rd == XReg::Zero && a.rs1 == XReg::Ra && { a.imm } == 0 {
-            if self.depth == 0 && self.nested {
-                return false;
+    /// Keeps `depth`; `false` for the return that ends a nested run.
+    fn follows(&mut self, inst: Inst) -> bool {
+        match inst {
+            Inst::Jal(a) if a.rd == XReg::Ra => self.depth += 1,
+            Inst::Jalr(a) if a.rd == XReg::Ra => self.depth += 1,
+            Inst::Jalr(a) if (a.rd, a.rs1, { a.imm }) == (XReg::Zero, XReg::Ra, 0) => {
+                if self.depth == 0 && self.nested {
+                    return false;
+                }
+                self.depth = self.depth.saturating_sub(1);
             }
-            self.depth = self.depth.saturating_sub(1);
+            _ => {}
         }
         true
     }

@@ -9,11 +9,9 @@
 //! All out of line: a call costs less than the registers that this code would
 //! take from the dispatch loop around it.
 
+use super::operands::Operands;
 use vm_core::hart::HartState;
-use vm_core::isa::float::{
-    self, F32, F64, Flags, Format, Integer, Rounding, fast,
-};
-use vm_core::isa::format::{FCmp, FR, FR1, FR4, FRn, FToX, Rm, XToF};
+use vm_core::isa::float::{self, F32, F64, Flags, Format, Integer, Rounding, fast};
 
 /// A format as a 64-bit register holds it.
 pub(super) trait Width: Format {
@@ -45,16 +43,16 @@ impl Width for F64 {
     }
 }
 
+/// The mode that `rm` asks for; it stands in `imm`.
 #[inline(always)]
-fn rounding(state: &HartState, rm: Rm) -> Option<Rounding> {
-    match rm {
-        Rm::Rne => Some(Rounding::Rne),
-        Rm::Rtz => Some(Rounding::Rtz),
-        Rm::Rdn => Some(Rounding::Rdn),
-        Rm::Rup => Some(Rounding::Rup),
-        Rm::Rmm => Some(Rounding::Rmm),
-        Rm::Dyn => Rounding::from_bits(state.frm as u8),
-    }
+fn rounding(state: &HartState, a: &Operands) -> Option<Rounding> {
+    const DYNAMIC: i32 = 7;
+    let mode = if a.imm == DYNAMIC {
+        state.frm as u8
+    } else {
+        a.imm as u8
+    };
+    Rounding::from_bits(mode)
 }
 
 #[inline(always)]
@@ -68,14 +66,17 @@ fn raise(state: &mut HartState, flags: Flags) {
 }
 
 /// Two operands and a rounding.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn binary<F: Width>(
     state: &mut HartState,
-    a: &FR,
+    a: &Operands,
     op: impl Fn(F::Bits, F::Bits, Rounding, Flags) -> (F::Bits, Flags),
 ) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
-    let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
+    let rm = rounding(state, a)?;
+    let (x, y) = (
+        F::read(state.f[a.rs1.index()]),
+        F::read(state.f[a.rs2.index()]),
+    );
     let (result, flags) = op(x, y, rm, sticky(state));
     state.f[a.rd.index()] = F::boxed(result);
     raise(state, flags);
@@ -83,9 +84,9 @@ pub(super) fn binary<F: Width>(
 }
 
 /// Square root.
-#[inline(never)]
-pub(super) fn sqrt<F: Width>(state: &mut HartState, a: &FR1) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
+#[inline(always)]
+pub(super) fn sqrt<F: Width>(state: &mut HartState, a: &Operands) -> Option<()> {
+    let rm = rounding(state, a)?;
     let (result, flags) = fast::sqrt::<F>(F::read(state.f[a.rs1.index()]), rm, sticky(state));
     state.f[a.rd.index()] = F::boxed(result);
     raise(state, flags);
@@ -94,12 +95,12 @@ pub(super) fn sqrt<F: Width>(state: &mut HartState, a: &FR1) -> Option<()> {
 
 /// `±(rs1 × rs2) ± rs3`: the four fused multiplications differ in which
 /// operands are negated first.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn fused<F: Width, const NEGATE_PRODUCT: bool, const NEGATE_ADDEND: bool>(
     state: &mut HartState,
-    a: &FR4,
+    a: &Operands,
 ) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
+    let rm = rounding(state, a)?;
     let mut x = F::read(state.f[a.rs1.index()]);
     let y = F::read(state.f[a.rs2.index()]);
     let mut z = F::read(state.f[a.rs3.index()]);
@@ -116,13 +117,16 @@ pub(super) fn fused<F: Width, const NEGATE_PRODUCT: bool, const NEGATE_ADDEND: b
 }
 
 /// Two operands, no rounding: `fmin`, `fmax`.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn select<F: Width>(
     state: &mut HartState,
-    a: &FRn,
+    a: &Operands,
     op: impl Fn(F::Bits, F::Bits) -> (F::Bits, Flags),
 ) {
-    let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
+    let (x, y) = (
+        F::read(state.f[a.rs1.index()]),
+        F::read(state.f[a.rs2.index()]),
+    );
     let (result, flags) = op(x, y);
     state.f[a.rd.index()] = F::boxed(result);
     raise(state, flags);
@@ -132,21 +136,27 @@ pub(super) fn select<F: Width>(
 #[inline(always)]
 pub(super) fn sign<F: Width>(
     state: &mut HartState,
-    a: &FRn,
+    a: &Operands,
     op: impl Fn(F::Bits, F::Bits) -> F::Bits,
 ) {
-    let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
+    let (x, y) = (
+        F::read(state.f[a.rs1.index()]),
+        F::read(state.f[a.rs2.index()]),
+    );
     state.f[a.rd.index()] = F::boxed(op(x, y));
 }
 
 /// A comparison.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn compare<F: Width>(
     state: &mut HartState,
-    a: &FCmp,
+    a: &Operands,
     op: impl Fn(F::Bits, F::Bits) -> (bool, Flags),
 ) {
-    let (x, y) = (F::read(state.f[a.rs1.index()]), F::read(state.f[a.rs2.index()]));
+    let (x, y) = (
+        F::read(state.f[a.rs1.index()]),
+        F::read(state.f[a.rs2.index()]),
+    );
     let (holds, flags) = op(x, y);
     state.x[a.rd.index()] = u64::from(holds);
     raise(state, flags);
@@ -176,9 +186,9 @@ macro_rules! wholes {
 wholes! { i32 via i32 u32 via i32 i64 via i64 u64 via i64 }
 
 /// `fcvt.*` from a float to an integer.
-#[inline(never)]
-pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: &FToX) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
+#[inline(always)]
+pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: &Operands) -> Option<()> {
+    let rm = rounding(state, a)?;
     let bits = F::read(state.f[a.rs1.index()]);
     let (integer, flags) = fast::to_int::<F, I>(bits, rm, sticky(state));
     state.x[a.rd.index()] = integer.to_register();
@@ -187,9 +197,9 @@ pub(super) fn to_int<F: Width, I: Whole>(state: &mut HartState, a: &FToX) -> Opt
 }
 
 /// `fcvt.*` from an integer to a float.
-#[inline(never)]
-pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: &XToF) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
+#[inline(always)]
+pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: &Operands) -> Option<()> {
+    let rm = rounding(state, a)?;
     let integer = I::from_register(state.x[a.rs1.index()]);
     let (bits, flags) = fast::from_int::<F, I>(integer, rm, sticky(state));
     state.f[a.rd.index()] = F::boxed(bits);
@@ -198,9 +208,9 @@ pub(super) fn from_int<F: Width, I: Whole>(state: &mut HartState, a: &XToF) -> O
 }
 
 /// `fcvt.s.d`
-#[inline(never)]
-pub(super) fn narrow(state: &mut HartState, a: &FR1) -> Option<()> {
-    let rm = rounding(state, a.rm)?;
+#[inline(always)]
+pub(super) fn narrow(state: &mut HartState, a: &Operands) -> Option<()> {
+    let rm = rounding(state, a)?;
     let (bits, flags) = fast::narrow(state.f[a.rs1.index()], rm, sticky(state));
     state.f[a.rd.index()] = float::box_f32(bits);
     raise(state, flags);
@@ -208,9 +218,9 @@ pub(super) fn narrow(state: &mut HartState, a: &FR1) -> Option<()> {
 }
 
 /// `fcvt.d.s`
-#[inline(never)]
-pub(super) fn widen(state: &mut HartState, a: &FR1) -> Option<()> {
-    rounding(state, a.rm)?;
+#[inline(always)]
+pub(super) fn widen(state: &mut HartState, a: &Operands) -> Option<()> {
+    rounding(state, a)?;
     let (bits, flags) = fast::widen(float::unbox_f32(state.f[a.rs1.index()]));
     state.f[a.rd.index()] = bits;
     raise(state, flags);
@@ -218,7 +228,7 @@ pub(super) fn widen(state: &mut HartState, a: &FR1) -> Option<()> {
 }
 
 /// The class mask of a register.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn classify<F: Width>(register: u64) -> u64 {
     u64::from(float::classify::<F>(F::read(register)))
 }

@@ -60,12 +60,20 @@ pub(super) const fn shadd<const N: u32>(a: u64, b: u64) -> u64 {
 
 #[inline(always)]
 pub(super) const fn max(a: u64, b: u64) -> u64 {
-    if a.cast_signed() > b.cast_signed() { a } else { b }
+    if a.cast_signed() > b.cast_signed() {
+        a
+    } else {
+        b
+    }
 }
 
 #[inline(always)]
 pub(super) const fn min(a: u64, b: u64) -> u64 {
-    if a.cast_signed() < b.cast_signed() { a } else { b }
+    if a.cast_signed() < b.cast_signed() {
+        a
+    } else {
+        b
+    }
 }
 
 #[inline(always)]
@@ -121,7 +129,11 @@ pub(super) fn xperm4(a: u64, b: u64) -> u64 {
 pub(super) fn xperm8(a: u64, b: u64) -> u64 {
     (0..8).fold(0, |out, i| {
         let chosen = (b >> (8 * i)) & 255;
-        let byte = if chosen < 8 { (a >> (8 * chosen)) & 255 } else { 0 };
+        let byte = if chosen < 8 {
+            (a >> (8 * chosen)) & 255
+        } else {
+            0
+        };
         out | byte << (8 * i)
     })
 }

@@ -1,15 +1,17 @@
 //! [`InterpreterExecutor`]: the reference engine.
 //!
-//! Decodes a block when control first reaches it, then dispatches on its
-//! records; no compile cost, exact in everything. `exec` says what each
-//! instruction does, the families beside it how; `cache` keeps what was
-//! decoded; `core` drives, also below the tiering engines (`tier`).
+//! Decodes a block when control first reaches it, then runs its records; no
+//! compile cost, exact in everything. `exec` says what each instruction does,
+//! the families beside it how; `thread` strings them together; `cache` keeps
+//! what was decoded; `core` drives, also below the tiering engines (`tier`).
 
 pub(crate) use crate::block;
 
 mod cache;
 mod core;
 mod exec;
+mod operands;
+mod thread;
 mod tier;
 
 mod atomic;
@@ -40,7 +42,8 @@ use crate::stats::InterpStats;
 /// let memory = GuestMemory::new(1 << 20)?;
 /// let text = GuestAddr(0x1_0000);
 /// memory.map(text, 4096, Prot::READ | Prot::WRITE)?;
-/// memory.write_bytes(text, &assemble("addi a0, a0, 2\nmul a0, a0, a0\nebreak")?)?;
+/// let code = assemble("addi a0, a0, 2\nmul a0, a0, a0\nebreak")?;
+/// memory.write_bytes(text, &code).unwrap(); // mapped writable just now
 /// memory.protect(text, 4096, Prot::EXEC)?;
 /// let mut hart = Hart::new(text);
 /// hart.set_x(XReg::A0, 4);
@@ -64,7 +67,9 @@ impl InterpreterExecutor {
     /// An interpreter that has decoded nothing yet.
     #[must_use]
     pub fn new() -> InterpreterExecutor {
-        InterpreterExecutor { core: InterpCore::new() }
+        InterpreterExecutor {
+            core: InterpCore::new(),
+        }
     }
 
     /// What has been counted since [`InterpreterExecutor::new`].
@@ -86,8 +91,16 @@ impl Executor for InterpreterExecutor {
             Budget::Unlimited => u64::MAX,
             Budget::Instructions(n) => n,
         };
-        let mut control = Control { budget, preempt, nested: false, depth: 0 };
-        match self.core.run(&mut hart.state, memory, &mut control, &mut NoTier) {
+        let mut control = Control {
+            budget,
+            preempt,
+            nested: false,
+            depth: 0,
+        };
+        match self
+            .core
+            .run(&mut hart.state, memory, &mut control, &mut NoTier)
+        {
             Stop::Exit(exit) => exit,
             Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
         }

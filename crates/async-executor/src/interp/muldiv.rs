@@ -12,7 +12,9 @@ pub(super) const fn mulh(a: u64, b: u64) -> u64 {
 #[inline(always)]
 pub(super) const fn mulhsu(a: u64, b: u64) -> u64 {
     // The unsigned factor fits the signed product with a bit to spare.
-    (a.cast_signed() as i128).wrapping_mul(b as i128).wrapping_shr(64) as u64
+    (a.cast_signed() as i128)
+        .wrapping_mul(b as i128)
+        .wrapping_shr(64) as u64
 }
 
 #[inline(always)]
@@ -27,7 +29,10 @@ macro_rules! divisions {
         pub(super) const fn $div(a: $Unsigned, b: $Unsigned) -> $Unsigned {
             match b {
                 0 => $Unsigned::MAX,
-                _ => a.cast_signed().wrapping_div(b.cast_signed()).cast_unsigned(),
+                _ => a
+                    .cast_signed()
+                    .wrapping_div(b.cast_signed())
+                    .cast_unsigned(),
             }
         }
 
@@ -43,7 +48,10 @@ macro_rules! divisions {
         pub(super) const fn $rem(a: $Unsigned, b: $Unsigned) -> $Unsigned {
             match b {
                 0 => a,
-                _ => a.cast_signed().wrapping_rem(b.cast_signed()).cast_unsigned(),
+                _ => a
+                    .cast_signed()
+                    .wrapping_rem(b.cast_signed())
+                    .cast_unsigned(),
             }
         }
 
@@ -94,7 +102,10 @@ mod tests {
         assert_eq!((div(7, 0), rem(7, 0)), (u64::MAX, 7));
         assert_eq!((divu(7, 0), remu(7, 0)), (u64::MAX, 7));
         assert_eq!((div(min, u64::MAX), rem(min, u64::MAX)), (min, 0));
-        assert_eq!((divw(1 << 31, u32::MAX), remw(1 << 31, u32::MAX)), (1 << 31, 0));
+        assert_eq!(
+            (divw(1 << 31, u32::MAX), remw(1 << 31, u32::MAX)),
+            (1 << 31, 0)
+        );
     }
 
     #[test]

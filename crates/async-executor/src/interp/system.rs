@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, compiler_fence, fence};
 use std::time::Instant;
 
+use super::operands::Operands;
 use vm_core::XReg;
 use vm_core::csr::{self, Counters};
 use vm_core::hart::HartState;
-use vm_core::isa::format::Fence;
 
 /// How a `csrr*` changes its register.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) enum CsrOp {
 /// `fence`. x86-64 keeps every order that RVWMO can ask for except that of a
 /// store before a later load (design/execution.md §5.6).
 #[inline(always)]
-pub(super) fn order(a: &Fence) {
+pub(super) fn order(a: &Operands) {
     const WRITES: i32 = 0b0101; // memory and device output
     const READS: i32 = 0b1010; // memory and device input
     const TSO: i32 = 8; // fence.tso leaves stores before loads unordered
@@ -72,5 +72,9 @@ pub(super) fn access(
 fn counters(retired: u64) -> Counters {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let ns = ORIGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64;
-    Counters { cycle: ns, time: ns, instret: retired }
+    Counters {
+        cycle: ns,
+        time: ns,
+        instret: retired,
+    }
 }

@@ -9,8 +9,6 @@ use crate::exit::Exit;
 /// What a tiering driver tells the interpreter: where compiled code may take
 /// over. The pure interpreter has [`NoTier`], which compiles away.
 pub(crate) trait Tier {
-    /// Whether events are counted and calls followed at all.
-    const ENABLED: bool = true;
     /// Events (taken back-edges, calls, indirect jumps, entries by `run`)
     /// after which an entry is reported as hot.
     fn threshold(&self) -> u32;
@@ -24,7 +22,6 @@ pub(crate) trait Tier {
 pub(crate) struct NoTier;
 
 impl Tier for NoTier {
-    const ENABLED: bool = false;
     fn threshold(&self) -> u32 {
         u32::MAX
     }

@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::Function;
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::Context;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 use super::region::{Flow, Region};
@@ -38,7 +38,10 @@ struct Targets {
 fn targets() -> Result<&'static Targets, CompileError> {
     static TARGETS: OnceLock<Result<Targets, CompileError>> = OnceLock::new();
     let build = || {
-        Ok(Targets { optimising: target("speed")?, faithful: target("none")? })
+        Ok(Targets {
+            optimising: target("speed")?,
+            faithful: target("none")?,
+        })
     };
     TARGETS.get_or_init(build).as_ref().map_err(Clone::clone)
 }
@@ -62,7 +65,9 @@ fn target(opt_level: &str) -> Result<OwnedTargetIsa, CompileError> {
             builder.enable(name).map_err(|e| unusable(&e))?;
         }
     }
-    builder.finish(settings::Flags::new(flags)).map_err(|e| unusable(&e))
+    builder
+        .finish(settings::Flags::new(flags))
+        .map_err(|e| unusable(&e))
 }
 
 /// Cranelift's verifier: always with debug assertions, else on request.
@@ -163,7 +168,13 @@ impl Compiler {
         let mut function = Function::new();
         let mut context = FunctionBuilderContext::new();
         let builder = FunctionBuilder::new(&mut function, &mut context);
-        translate::translate(region, &flow, flavour, builder, targets.optimising.frontend_config());
+        translate::translate(
+            region,
+            &flow,
+            flavour,
+            builder,
+            targets.optimising.frontend_config(),
+        );
         Ok(function.display().to_string())
     }
 }

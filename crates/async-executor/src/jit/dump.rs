@@ -54,13 +54,21 @@ impl Dump {
             Ok(clif) => clif,
             Err(e) => format!("; {e}\n"),
         };
-        Dump { guest: guest_listing(region), clif, host: host_listing(&compiled.code) }
+        Dump {
+            guest: guest_listing(region),
+            clif,
+            host: host_listing(&compiled.code),
+        }
     }
 }
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "== guest\n{}\n== clif\n{}\n== host\n{}", self.guest, self.clif, self.host)
+        write!(
+            f,
+            "== guest\n{}\n== clif\n{}\n== host\n{}",
+            self.guest, self.clif, self.host
+        )
     }
 }
 
@@ -85,8 +93,14 @@ fn end_text(end: End) -> String {
     match end {
         End::Goto(t) => target(t),
         End::Branch { taken, fall } => format!("{} or {}", target(taken), target(fall)),
-        End::Call { callee: Some(pc), cont, .. } => format!("call {pc:#x}, then {}", target(cont)),
-        End::Call { callee: None, cont, .. } => format!("call register, then {}", target(cont)),
+        End::Call {
+            callee: Some(pc),
+            cont,
+            ..
+        } => format!("call {pc:#x}, then {}", target(cont)),
+        End::Call {
+            callee: None, cont, ..
+        } => format!("call register, then {}", target(cont)),
         End::Return => "return".to_owned(),
         End::Jump => "jump to register".to_owned(),
         End::Interpret(pc) => format!("interpret from {pc:#x}"),

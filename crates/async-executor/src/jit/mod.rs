@@ -39,7 +39,9 @@ impl JitExecutor {
     /// An executor that shares code and counts with others.
     #[must_use]
     pub fn with_context(context: AsyncExecutionContext) -> JitExecutor {
-        JitExecutor { tiered: Tiered::new(context, Mode::Foreground) }
+        JitExecutor {
+            tiered: Tiered::new(context, Mode::Foreground),
+        }
     }
 
     /// The context it shares.
@@ -75,7 +77,10 @@ impl JitExecutor {
     /// Both.
     #[must_use]
     pub fn all_stats(&self) -> HybridStats {
-        HybridStats { interp: self.interp_stats(), jit: self.stats() }
+        HybridStats {
+            interp: self.interp_stats(),
+            jit: self.stats(),
+        }
     }
 }
 
@@ -87,7 +92,9 @@ impl Default for JitExecutor {
 
 impl std::fmt::Debug for JitExecutor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JitExecutor").field("stats", &self.all_stats()).finish_non_exhaustive()
+        f.debug_struct("JitExecutor")
+            .field("stats", &self.all_stats())
+            .finish_non_exhaustive()
     }
 }
 

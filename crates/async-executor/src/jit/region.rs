@@ -159,9 +159,12 @@ pub(crate) fn ends_block(inst: Inst) -> bool {
 /// Displacement of a conditional branch.
 fn branch_offset(inst: Inst) -> Option<i32> {
     match inst {
-        Inst::Beq(a) | Inst::Bne(a) | Inst::Blt(a) | Inst::Bge(a) | Inst::Bltu(a) | Inst::Bgeu(a) => {
-            Some(a.imm)
-        }
+        Inst::Beq(a)
+        | Inst::Bne(a)
+        | Inst::Blt(a)
+        | Inst::Bge(a)
+        | Inst::Bltu(a)
+        | Inst::Bgeu(a) => Some(a.imm),
         _ => None,
     }
 }
@@ -169,7 +172,12 @@ fn branch_offset(inst: Inst) -> Option<i32> {
 fn at(pc: u64, memory: &GuestMemory) -> Option<Located> {
     let bits = memory.fetch(GuestAddr(pc)).ok()?;
     let decoded = decode(bits).ok()?;
-    Some(Located { pc, inst: decoded.inst, bits, len: decoded.len })
+    Some(Located {
+        pc,
+        inst: decoded.inst,
+        bits,
+        len: decoded.len,
+    })
 }
 
 struct Builder<'a> {
@@ -201,7 +209,12 @@ impl Region {
             memory,
             executed,
             limits,
-            region: Region { entry, nodes: Vec::new(), contexts: vec![root], inst_count: 0 },
+            region: Region {
+                entry,
+                nodes: Vec::new(),
+                contexts: vec![root],
+                inst_count: 0,
+            },
             ids: HashMap::new(),
             work: Vec::new(),
         };
@@ -218,8 +231,12 @@ impl Region {
 
     /// The one block at `entry`, all of whose ends leave it.
     pub(crate) fn single(entry: u64, memory: &GuestMemory) -> Option<Region> {
-        let limits =
-            Limits { insts: 64, inline_insts: 0, inline_depth: 0, inline_recursion: 0 };
+        let limits = Limits {
+            insts: 64,
+            inline_insts: 0,
+            inline_depth: 0,
+            inline_recursion: 0,
+        };
         let mut region = Region::discover(entry, memory, &|_| false, limits)?;
         // What follows a call is a block of its own.
         region.nodes.truncate(1);
@@ -241,7 +258,10 @@ impl Region {
         match node.end {
             End::Goto(target) => to(target).into_iter().collect(),
             End::Branch { taken, fall } => to(taken).into_iter().chain(to(fall)).collect(),
-            End::Call { cont: Target::Node(cont), .. } => vec![(cont, true)],
+            End::Call {
+                cont: Target::Node(cont),
+                ..
+            } => vec![(cont, true)],
             End::Return if node.context != 0 => {
                 let context = &self.contexts[node.context];
                 match context.cont {
@@ -270,7 +290,12 @@ impl Builder<'_> {
             return id;
         }
         let id = self.region.nodes.len();
-        self.region.nodes.push(Node { context, pc, insts: Vec::new(), end: End::Interpret(pc) });
+        self.region.nodes.push(Node {
+            context,
+            pc,
+            insts: Vec::new(),
+            end: End::Interpret(pc),
+        });
         self.ids.insert((context, pc), id);
         self.work.push(id);
         id
@@ -290,7 +315,9 @@ impl Builder<'_> {
     }
 
     fn fill(&mut self, id: NodeId) {
-        let Node { context, pc: start, .. } = self.region.nodes[id];
+        let Node {
+            context, pc: start, ..
+        } = self.region.nodes[id];
         let mut insts = Vec::new();
         let mut pc = start;
         let end = loop {
@@ -303,7 +330,10 @@ impl Builder<'_> {
             let Some(located) = at(pc, self.memory) else {
                 break End::Interpret(pc);
             };
-            if matches!(located.inst, Inst::Ecall(_) | Inst::Ebreak(_) | Inst::FenceI(_)) {
+            if matches!(
+                located.inst,
+                Inst::Ecall(_) | Inst::Ebreak(_) | Inst::FenceI(_)
+            ) {
                 break End::Interpret(pc);
             }
             insts.push(located);
@@ -338,14 +368,28 @@ impl Builder<'_> {
                     let cont = self.continuation(context, ret_pc);
                     let depth = self.region.contexts[context].depth + 1;
                     let inlined = self.region.contexts.len();
-                    self.region.contexts.push(Context { parent: context, ret_pc, cont, callee, depth });
+                    self.region.contexts.push(Context {
+                        parent: context,
+                        ret_pc,
+                        cont,
+                        callee,
+                        depth,
+                    });
                     return End::Goto(Target::Node(self.node(inlined, callee)));
                 }
-                End::Call { callee: Some(callee), ret_pc, cont: self.continuation(context, ret_pc) }
+                End::Call {
+                    callee: Some(callee),
+                    ret_pc,
+                    cont: self.continuation(context, ret_pc),
+                }
             }
             Inst::Jalr(a) if a.rd == XReg::Ra => {
                 let ret_pc = last.next_pc();
-                End::Call { callee: None, ret_pc, cont: self.continuation(context, ret_pc) }
+                End::Call {
+                    callee: None,
+                    ret_pc,
+                    cont: self.continuation(context, ret_pc),
+                }
             }
             Inst::Jalr(a) if a.rd == XReg::Zero && a.rs1 == XReg::Ra && a.imm == 0 => End::Return,
             _ => End::Jump,
@@ -523,7 +567,11 @@ impl Flow {
             for &id in &order {
                 let mut all = 0;
                 for &(from, stored) in &predecessors[id] {
-                    all |= if stored { 0 } else { dirty[from] | writes[from] };
+                    all |= if stored {
+                        0
+                    } else {
+                        dirty[from] | writes[from]
+                    };
                 }
                 changed |= set(&mut dirty[id], all & live[id]);
             }
@@ -536,13 +584,27 @@ impl Flow {
             for &id in &order {
                 let mut all = if id == 0 { 0 } else { ALL_REGS };
                 for &(from, stored) in &predecessors[id] {
-                    all &= if stored { 0 } else { cached[from] | uses[from] | writes[from] };
+                    all &= if stored {
+                        0
+                    } else {
+                        cached[from] | uses[from] | writes[from]
+                    };
                 }
-                changed |= set(&mut cached[id], live[id] & (all | dirty[id] | used_in_loop[id]));
+                changed |= set(
+                    &mut cached[id],
+                    live[id] & (all | dirty[id] | used_in_loop[id]),
+                );
             }
             changed
         });
-        Flow { live, needed, dirty, cached, order, position }
+        Flow {
+            live,
+            needed,
+            dirty,
+            cached,
+            order,
+            position,
+        }
     }
 
     /// Whether the edge goes back, in the sense that every cycle has one.

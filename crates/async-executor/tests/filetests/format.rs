@@ -160,7 +160,9 @@ impl File {
         if self.cases.is_empty() {
             self.start(i, "");
         }
-        let Some(case) = self.cases.last_mut() else { return Ok(()) };
+        let Some(case) = self.cases.last_mut() else {
+            return Ok(());
+        };
         if let Some(items) = trimmed.strip_prefix("pre:") {
             case.pre.extend(items_of(items)?);
         } else if let Some(items) = trimmed.strip_prefix("post:") {
@@ -175,7 +177,11 @@ impl File {
 
     fn start(&mut self, i: usize, name: &str) {
         self.cases.push(Case {
-            name: if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() },
+            name: if name.is_empty() {
+                "unnamed".to_owned()
+            } else {
+                name.to_owned()
+            },
             line: i + 1,
             pre: Vec::new(),
             code: Vec::new(),
@@ -187,7 +193,9 @@ impl File {
 
     fn header(&mut self, header: &str) -> Result<(), String> {
         let header = header.split('#').next().unwrap_or_default();
-        let (key, value) = header.split_once('=').ok_or("a header is `#! key = value`")?;
+        let (key, value) = header
+            .split_once('=')
+            .ok_or("a header is `#! key = value`")?;
         match (key.trim(), value.trim()) {
             ("engines", list) => {
                 let names = list.trim_matches(['[', ']']).split(',');
@@ -208,8 +216,12 @@ fn items_of(text: &str) -> Result<Vec<Item>, String> {
     let (key, value) = text.split_once('=').ok_or("expected `key = value`")?;
     let (key, value) = (key.trim(), value.trim());
     if let Some(address) = key.strip_prefix("mem ") {
-        let bytes = value.split_whitespace().map(|byte| u8::from_str_radix(byte, 16));
-        let bytes = bytes.collect::<Result<_, _>>().map_err(|e| format!("{value}: {e}"))?;
+        let bytes = value
+            .split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16));
+        let bytes = bytes
+            .collect::<Result<_, _>>()
+            .map_err(|e| format!("{value}: {e}"))?;
         return Ok(vec![Item::Mem(number(address)?, bytes)]);
     }
     match key {
@@ -255,7 +267,8 @@ fn flags(text: &str) -> Result<u32, String> {
     }
     text.split_whitespace().try_fold(0, |all, name| {
         let flag = FLAGS.iter().find(|(flag, _)| *flag == name);
-        flag.map(|(_, bit)| all | bit).ok_or(format!("`{name}` is no flag"))
+        flag.map(|(_, bit)| all | bit)
+            .ok_or(format!("`{name}` is no flag"))
     })
 }
 
@@ -270,7 +283,11 @@ fn number(text: &str) -> Result<u64, String> {
         None => digits.parse(),
     };
     let value = value.map_err(|e| format!("`{text}`: {e}"))?;
-    Ok(if negative { value.wrapping_neg() } else { value })
+    Ok(if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
 }
 
 /// Lines that say `items`.
@@ -321,11 +338,22 @@ impl std::fmt::Display for Any {
 }
 
 pub(crate) fn plain(value: u64) -> String {
-    if value < 10 { value.to_string() } else { format!("{value:#x}") }
+    if value < 10 {
+        value.to_string()
+    } else {
+        format!("{value:#x}")
+    }
 }
 
 pub(crate) fn flag_names(bits: u32) -> String {
-    let names: Vec<&str> =
-        FLAGS.iter().filter(|(_, bit)| bits & bit != 0).map(|(name, _)| *name).collect();
-    if names.is_empty() { "0".to_owned() } else { names.join(" ") }
+    let names: Vec<&str> = FLAGS
+        .iter()
+        .filter(|(_, bit)| bits & bit != 0)
+        .map(|(name, _)| *name)
+        .collect();
+    if names.is_empty() {
+        "0".to_owned()
+    } else {
+        names.join(" ")
+    }
 }

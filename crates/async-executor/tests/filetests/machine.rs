@@ -39,7 +39,10 @@ impl State {
     /// Where its code does not assemble.
     pub(crate) fn before(case: &Case) -> Result<State, String> {
         let code = assemble(&case.code.join("\n")).map_err(|e| e.to_string())?;
-        let text_bytes = code.len().next_multiple_of(PAGE as usize).max(PAGE as usize);
+        let text_bytes = code
+            .len()
+            .next_multiple_of(PAGE as usize)
+            .max(PAGE as usize);
         let mut state = State {
             x: [0; 32],
             f: [0; 32],
@@ -100,20 +103,23 @@ fn offset(address: u64, start: GuestAddr, len: usize) -> Option<usize> {
 ///
 /// # Errors
 /// Where its code does not assemble.
-pub(crate) fn run(
-    file: &File,
-    case: &Case,
-    engine: &mut dyn Executor,
-) -> Result<State, String> {
+pub(crate) fn run(file: &File, case: &Case, engine: &mut dyn Executor) -> Result<State, String> {
     let mut state = State::before(case)?;
     let memory = GuestMemory::new(1 << 20).unwrap();
     let text_bytes = state.text.len() as u64;
-    memory.map(TEXT, text_bytes, Prot::READ | Prot::WRITE).unwrap();
+    memory
+        .map(TEXT, text_bytes, Prot::READ | Prot::WRITE)
+        .unwrap();
     memory.write_bytes(TEXT, &state.text).unwrap();
-    let text_prot =
-        if file.text_is_writable { Prot::WRITE | Prot::EXEC } else { Prot::READ | Prot::EXEC };
+    let text_prot = if file.text_is_writable {
+        Prot::WRITE | Prot::EXEC
+    } else {
+        Prot::READ | Prot::EXEC
+    };
     memory.protect(TEXT, text_bytes, text_prot).unwrap();
-    memory.map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE).unwrap();
+    memory
+        .map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE)
+        .unwrap();
     memory.write_bytes(DATA, &state.data).unwrap();
     memory.protect(READ_ONLY, PAGE, Prot::READ).unwrap();
 
@@ -174,25 +180,44 @@ pub(crate) fn differences(_: &File, case: &Case, found: &State) -> String {
         let i = r.index();
         line(r.abi_name(), plain(expected.f[i]), plain(found.f[i]));
     }
-    line("fflags", flag_names(expected.fflags), flag_names(found.fflags));
+    line(
+        "fflags",
+        flag_names(expected.fflags),
+        flag_names(found.fflags),
+    );
     line("frm", expected.frm.to_string(), found.frm.to_string());
-    for (start, expected, found) in
-        [(TEXT, &expected.text, &found.text), (DATA, &expected.data, &found.data)]
-    {
+    for (start, expected, found) in [
+        (TEXT, &expected.text, &found.text),
+        (DATA, &expected.data, &found.data),
+    ] {
         for (i, (e, f)) in expected.iter().zip(found).enumerate() {
-            line(&format!("{:#x}", start.0 + i as u64), format!("{e:02x}"), format!("{f:02x}"));
+            line(
+                &format!("{:#x}", start.0 + i as u64),
+                format!("{e:02x}"),
+                format!("{f:02x}"),
+            );
         }
     }
-    let exit = if expected.exit.is_empty() { "breakpoint".to_owned() } else { expected.exit };
+    let exit = if expected.exit.is_empty() {
+        "breakpoint".to_owned()
+    } else {
+        expected.exit
+    };
     line("exit", exit, found.exit.clone());
     text
 }
 
 /// What the case would have to expect of `found`.
 pub(crate) fn expectations(_: &File, case: &Case, found: &State) -> Vec<Item> {
-    let any: Vec<Item> =
-        case.post.iter().filter(|item| matches!(item, Item::Any(_))).cloned().collect();
-    let Ok(before) = State::before(case) else { return case.post.clone() };
+    let any: Vec<Item> = case
+        .post
+        .iter()
+        .filter(|item| matches!(item, Item::Any(_)))
+        .cloned()
+        .collect();
+    let Ok(before) = State::before(case) else {
+        return case.post.clone();
+    };
     let mut end = found.clone();
     for item in &any {
         if let Item::Any(any) = item {
@@ -200,10 +225,16 @@ pub(crate) fn expectations(_: &File, case: &Case, found: &State) -> Vec<Item> {
         }
     }
     let mut items = Vec::new();
-    for r in XReg::ALL.into_iter().filter(|r| end.x[r.index()] != before.x[r.index()]) {
+    for r in XReg::ALL
+        .into_iter()
+        .filter(|r| end.x[r.index()] != before.x[r.index()])
+    {
         items.push(Item::X(r, end.x[r.index()]));
     }
-    for r in FReg::ALL.into_iter().filter(|r| end.f[r.index()] != before.f[r.index()]) {
+    for r in FReg::ALL
+        .into_iter()
+        .filter(|r| end.f[r.index()] != before.f[r.index()])
+    {
         items.push(Item::F(r, end.f[r.index()]));
     }
     if end.fflags != before.fflags {

@@ -33,7 +33,10 @@ pub fn decode(bits: u32) -> Result<Decoded, DecodeError> {
         let half = (bits & 0xffff) as u16;
         match compressed::expand(half) {
             Some(inst) => Ok(Decoded { inst, len: 2 }),
-            None => Err(DecodeError { bits: u32::from(half), len: 2 }),
+            None => Err(DecodeError {
+                bits: u32::from(half),
+                len: 2,
+            }),
         }
     }
 }

@@ -164,11 +164,22 @@ mod tests {
     #[test]
     fn rows_are_told_apart_by_their_masks() {
         for (i, a) in TABLE.iter().enumerate() {
-            assert_eq!(a.matches & !a.mask, 0, "{} matches bits outside its mask", a.mnemonic);
+            assert_eq!(
+                a.matches & !a.mask,
+                0,
+                "{} matches bits outside its mask",
+                a.mnemonic
+            );
             assert_eq!(a.matches & 3, 3, "{} is not a 32-bit encoding", a.mnemonic);
             for b in &TABLE[i + 1..] {
                 let both = a.mask & b.mask;
-                assert_ne!(a.matches & both, b.matches & both, "{} and {}", a.mnemonic, b.mnemonic);
+                assert_ne!(
+                    a.matches & both,
+                    b.matches & both,
+                    "{} and {}",
+                    a.mnemonic,
+                    b.mnemonic
+                );
             }
         }
     }

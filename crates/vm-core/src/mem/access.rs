@@ -156,7 +156,12 @@ impl GuestMemory {
     /// # Errors
     /// A misaligned-store trap, or a store page fault.
     #[inline]
-    pub fn compare_exchange<T: Atom>(&self, addr: GuestAddr, old: T, new: T) -> Result<bool, Fault> {
+    pub fn compare_exchange<T: Atom>(
+        &self,
+        addr: GuestAddr,
+        old: T,
+        new: T,
+    ) -> Result<bool, Fault> {
         let host = self.atomic_host::<T>(addr)?;
         // SAFETY: M2: `atomic_host` found it readable, writable and aligned.
         Ok(unsafe { T::compare_exchange(host, old, new) }.is_ok())
@@ -188,7 +193,12 @@ impl GuestMemory {
     /// A store page fault at the first byte that is not writable; nothing has
     /// been written then.
     pub fn write_bytes(&self, start: GuestAddr, bytes: &[u8]) -> Result<(), Fault> {
-        self.check(start, bytes.len() as u64, Prot::WRITE, Cause::StorePageFault)?;
+        self.check(
+            start,
+            bytes.len() as u64,
+            Prot::WRITE,
+            Cause::StorePageFault,
+        )?;
         let (head, body, tail) = split_at_words(start, bytes.len());
         for i in head.chain(tail) {
             // SAFETY: M2: checked above for the whole range.
@@ -228,16 +238,22 @@ impl GuestMemory {
         if addr.0 >= SPACE_BYTES || addr.0 & (T::BYTES - 1) != 0 {
             return None;
         }
-        let entry = self.reservation.page_table()[(addr.0 / PAGE_BYTES) as usize].load(Ordering::Relaxed);
+        let entry =
+            self.reservation.page_table()[(addr.0 / PAGE_BYTES) as usize].load(Ordering::Relaxed);
         (entry & prot.bits() != 0).then(|| self.host(addr))
     }
 
     fn atomic_host<T: Atom>(&self, addr: GuestAddr) -> Result<*mut u8, Fault> {
         if !addr.is_aligned(T::BYTES) {
-            return Err(Trap { cause: Cause::StoreMisaligned, tval: addr.0 });
+            return Err(Trap {
+                cause: Cause::StoreMisaligned,
+                tval: addr.0,
+            });
         }
-        self.fast_host::<T>(addr, Prot::WRITE)
-            .ok_or(Trap { cause: Cause::StorePageFault, tval: addr.0 })
+        self.fast_host::<T>(addr, Prot::WRITE).ok_or(Trap {
+            cause: Cause::StorePageFault,
+            tval: addr.0,
+        })
     }
 
     #[cold]
@@ -261,7 +277,8 @@ impl GuestMemory {
     fn gather(&self, addr: GuestAddr, bytes: u64) -> u64 {
         (0..bytes).rev().fold(0, |value, i| {
             // SAFETY: M2: the caller checked the range; all permissions imply READ.
-            let byte: u8 = unsafe { private::Sealed::load_relaxed(self.host(GuestAddr(addr.0 + i))) };
+            let byte: u8 =
+                unsafe { private::Sealed::load_relaxed(self.host(GuestAddr(addr.0 + i))) };
             value << 8 | u64::from(byte)
         })
     }
@@ -272,7 +289,10 @@ impl GuestMemory {
         let mut left = bytes;
         while left > 0 {
             if !self.prot(addr).is_some_and(|p| p.contains(prot)) {
-                return Err(Trap { cause, tval: addr.0 });
+                return Err(Trap {
+                    cause,
+                    tval: addr.0,
+                });
             }
             let step = (PAGE_BYTES - addr.0 % PAGE_BYTES).min(left);
             addr = addr.wrapping_offset(step.cast_signed());
@@ -313,7 +333,9 @@ mod tests {
 
     fn memory() -> GuestMemory {
         let memory = GuestMemory::new(1 << 20).unwrap();
-        memory.map(AT, 2 * PAGE_BYTES, Prot::READ | Prot::WRITE).unwrap();
+        memory
+            .map(AT, 2 * PAGE_BYTES, Prot::READ | Prot::WRITE)
+            .unwrap();
         memory
     }
 
@@ -325,7 +347,9 @@ mod tests {
         assert_eq!(memory.load::<u64>(addr), Ok(0x0807_0605_0403_0201));
         assert_eq!(memory.load::<u16>(GuestAddr(addr.0 + 2)), Ok(0x0403));
         let mut bytes = [0; 11];
-        memory.read_bytes(GuestAddr(addr.0 - 1), &mut bytes).unwrap();
+        memory
+            .read_bytes(GuestAddr(addr.0 - 1), &mut bytes)
+            .unwrap();
         assert_eq!(bytes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]);
     }
 
@@ -334,16 +358,28 @@ mod tests {
         let memory = memory();
         let end = AT.0 + 2 * PAGE_BYTES;
         let fault = |cause, tval| Err::<(), _>(Trap { cause, tval });
-        assert_eq!(memory.store(GuestAddr(end - 4), u64::MAX), fault(Cause::StorePageFault, end));
+        assert_eq!(
+            memory.store(GuestAddr(end - 4), u64::MAX),
+            fault(Cause::StorePageFault, end)
+        );
         assert_eq!(memory.load::<u32>(GuestAddr(end - 4)), Ok(0));
-        assert_eq!(memory.load::<u64>(GuestAddr(end - 4)).map(drop), fault(Cause::LoadPageFault, end));
+        assert_eq!(
+            memory.load::<u64>(GuestAddr(end - 4)).map(drop),
+            fault(Cause::LoadPageFault, end)
+        );
         for addr in [0, 0xffff, u64::MAX, u64::MAX - 8, 1 << 32, (1 << 32) + AT.0] {
             let result = memory.load::<u64>(GuestAddr(addr)).map(drop);
             assert_eq!(result, fault(Cause::LoadPageFault, addr), "{addr:#x}");
         }
         memory.protect(AT, PAGE_BYTES, Prot::READ).unwrap();
-        assert_eq!(memory.write_bytes(AT, &[1]), fault(Cause::StorePageFault, AT.0));
-        assert_eq!(memory.fetch(AT).map(drop), fault(Cause::InstructionPageFault, AT.0));
+        assert_eq!(
+            memory.write_bytes(AT, &[1]),
+            fault(Cause::StorePageFault, AT.0)
+        );
+        assert_eq!(
+            memory.fetch(AT).map(drop),
+            fault(Cause::InstructionPageFault, AT.0)
+        );
     }
 
     #[test]
@@ -353,22 +389,42 @@ mod tests {
         memory.store(last, 0x0001_u16).unwrap(); // c.nop
         memory.protect(AT, PAGE_BYTES, Prot::EXEC).unwrap();
         assert_eq!(memory.fetch(last), Ok(1));
-        memory.protect(AT, PAGE_BYTES, Prot::READ | Prot::WRITE).unwrap();
+        memory
+            .protect(AT, PAGE_BYTES, Prot::READ | Prot::WRITE)
+            .unwrap();
         memory.store(last, 0x0013_u16).unwrap(); // low half of nop
         memory.protect(AT, PAGE_BYTES, Prot::EXEC).unwrap();
         let tval = AT.0 + PAGE_BYTES;
-        assert_eq!(memory.fetch(last), Err(Trap { cause: Cause::InstructionPageFault, tval }));
+        assert_eq!(
+            memory.fetch(last),
+            Err(Trap {
+                cause: Cause::InstructionPageFault,
+                tval
+            })
+        );
     }
 
     #[test]
     fn atomics_refuse_misaligned_addresses_before_touching_memory() {
         let memory = memory();
         let tval = AT.0 + 4;
-        let misaligned = Trap { cause: Cause::StoreMisaligned, tval };
-        assert_eq!(memory.fetch_update::<u64>(GuestAddr(tval), |v| v + 1), Err(misaligned));
-        assert_eq!(memory.fetch_update::<u32>(GuestAddr(tval), |v| v + 1), Ok(0));
+        let misaligned = Trap {
+            cause: Cause::StoreMisaligned,
+            tval,
+        };
+        assert_eq!(
+            memory.fetch_update::<u64>(GuestAddr(tval), |v| v + 1),
+            Err(misaligned)
+        );
+        assert_eq!(
+            memory.fetch_update::<u32>(GuestAddr(tval), |v| v + 1),
+            Ok(0)
+        );
         assert_eq!(memory.compare_exchange(GuestAddr(tval), 1_u32, 5), Ok(true));
-        assert_eq!(memory.compare_exchange(GuestAddr(tval), 1_u32, 6), Ok(false));
+        assert_eq!(
+            memory.compare_exchange(GuestAddr(tval), 1_u32, 6),
+            Ok(false)
+        );
         assert_eq!(memory.load::<u32>(GuestAddr(tval)), Ok(5));
     }
 
@@ -376,10 +432,22 @@ mod tests {
     fn mapping_keeps_count_and_finds_gaps() {
         let memory = memory();
         assert_eq!(memory.mapped_bytes(), 2 * PAGE_BYTES);
-        assert!(memory.map(AT, 1 << 21, Prot::READ).is_err(), "beyond the limit");
-        assert!(memory.map(GuestAddr(0), PAGE_BYTES, Prot::READ).is_err(), "null page");
-        assert!(memory.map(GuestAddr(AT.0 + 1), PAGE_BYTES, Prot::READ).is_err());
-        let gap = memory.find_gap(PAGE_BYTES, GuestAddr(AT.0 + 2 * PAGE_BYTES)).unwrap();
+        assert!(
+            memory.map(AT, 1 << 21, Prot::READ).is_err(),
+            "beyond the limit"
+        );
+        assert!(
+            memory.map(GuestAddr(0), PAGE_BYTES, Prot::READ).is_err(),
+            "null page"
+        );
+        assert!(
+            memory
+                .map(GuestAddr(AT.0 + 1), PAGE_BYTES, Prot::READ)
+                .is_err()
+        );
+        let gap = memory
+            .find_gap(PAGE_BYTES, GuestAddr(AT.0 + 2 * PAGE_BYTES))
+            .unwrap();
         assert_eq!(gap, GuestAddr(AT.0 - PAGE_BYTES));
         memory.unmap(AT, PAGE_BYTES).unwrap();
         assert_eq!(memory.mapped_bytes(), PAGE_BYTES);

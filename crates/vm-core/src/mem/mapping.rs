@@ -161,7 +161,11 @@ impl GuestMemory {
     #[must_use]
     pub fn prot(&self, addr: GuestAddr) -> Option<Prot> {
         let page = usize::try_from(addr.0 / PAGE_BYTES).ok()?;
-        let entry = self.reservation.page_table().get(page)?.load(Ordering::Relaxed);
+        let entry = self
+            .reservation
+            .page_table()
+            .get(page)?
+            .load(Ordering::Relaxed);
         (entry & MAPPED != 0).then_some(Prot(entry & 7))
     }
 
@@ -173,7 +177,10 @@ impl GuestMemory {
     pub fn map(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
         let mut mapped_bytes = self.lock();
-        let already = pages.clone().filter(|&p| self.entry(p) & MAPPED != 0).count() as u64;
+        let already = pages
+            .clone()
+            .filter(|&p| self.entry(p) & MAPPED != 0)
+            .count() as u64;
         let added = bytes - already * PAGE_BYTES;
         if *mapped_bytes + added > self.limit_bytes {
             return Err(MemoryError::Limit {
@@ -185,7 +192,11 @@ impl GuestMemory {
         self.retire_code(pages.clone(), prot);
         self.set_entries(pages.clone(), 0); // M2: revoke before the host page changes
         *mapped_bytes = *mapped_bytes + added - bytes;
-        host_result("discard", bytes, self.reservation.discard(start.0 as usize, bytes as usize))?;
+        host_result(
+            "discard",
+            bytes,
+            self.reservation.discard(start.0 as usize, bytes as usize),
+        )?;
         let prot = prot.closed();
         self.protect_host(start, bytes, prot)?;
         self.set_entries(pages, MAPPED | prot.0); // M2: grant after
@@ -200,11 +211,18 @@ impl GuestMemory {
     pub fn unmap(&self, start: GuestAddr, bytes: u64) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
         let mut mapped_bytes = self.lock();
-        let gone = pages.clone().filter(|&p| self.entry(p) & MAPPED != 0).count() as u64;
+        let gone = pages
+            .clone()
+            .filter(|&p| self.entry(p) & MAPPED != 0)
+            .count() as u64;
         self.retire_code(pages.clone(), Prot::NONE);
         self.set_entries(pages, 0);
         *mapped_bytes -= gone * PAGE_BYTES;
-        host_result("discard", bytes, self.reservation.discard(start.0 as usize, bytes as usize))
+        host_result(
+            "discard",
+            bytes,
+            self.reservation.discard(start.0 as usize, bytes as usize),
+        )
     }
 
     /// Gives mapped pages new permissions; their contents stay.
@@ -256,7 +274,10 @@ impl GuestMemory {
     /// that is not whole pages.
     pub fn find_gap(&self, bytes: u64, end: GuestAddr) -> Result<GuestAddr, MemoryError> {
         if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
-            return Err(MemoryError::Unaligned { start: GuestAddr(0), bytes });
+            return Err(MemoryError::Unaligned {
+                start: GuestAddr(0),
+                bytes,
+            });
         }
         let wanted = bytes / PAGE_BYTES;
         let lowest = MAP_LOWEST.0 / PAGE_BYTES;
@@ -264,7 +285,11 @@ impl GuestMemory {
         let mut free = 0;
         while page > lowest {
             page -= 1;
-            free = if self.entry(page as usize) & MAPPED == 0 { free + 1 } else { 0 };
+            free = if self.entry(page as usize) & MAPPED == 0 {
+                free + 1
+            } else {
+                0
+            };
             if free == wanted {
                 return Ok(GuestAddr(page * PAGE_BYTES));
             }
@@ -295,12 +320,16 @@ impl GuestMemory {
         let offset = host.wrapping_sub(self.host_base().addr()).cast_signed();
         let guard = super::reserve::GUARD_BYTES as isize;
         let space = SPACE_BYTES as isize;
-        (-guard..space + guard).contains(&offset).then_some(GuestAddr(offset as i64 as u64))
+        (-guard..space + guard)
+            .contains(&offset)
+            .then_some(GuestAddr(offset as i64 as u64))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
         // Nothing panics while it is held, so poison carries no news.
-        self.mapped_bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.mapped_bytes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn entry(&self, page: usize) -> u8 {
@@ -315,17 +344,19 @@ impl GuestMemory {
 
     /// Moves the code epoch on if a page is or becomes executable.
     fn retire_code(&self, pages: std::ops::Range<usize>, prot: Prot) {
-        if prot.contains(Prot::EXEC) || pages.into_iter().any(|p| self.entry(p) & Prot::EXEC.0 != 0) {
+        if prot.contains(Prot::EXEC) || pages.into_iter().any(|p| self.entry(p) & Prot::EXEC.0 != 0)
+        {
             self.code_epoch.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn protect_host(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let (read, write) = (prot.contains(Prot::READ), prot.contains(Prot::WRITE));
-        let done = self.reservation.protect(start.0 as usize, bytes as usize, write, read);
+        let done = self
+            .reservation
+            .protect(start.0 as usize, bytes as usize, write, read);
         host_result("protect", bytes, done)
     }
-
 }
 
 fn host_result(
@@ -333,7 +364,11 @@ fn host_result(
     bytes: u64,
     done: std::io::Result<()>,
 ) -> Result<(), MemoryError> {
-    done.map_err(|source| MemoryError::Host { operation, bytes, source })
+    done.map_err(|source| MemoryError::Host {
+        operation,
+        bytes,
+        source,
+    })
 }
 
 /// Page numbers of a range of whole, mappable pages.

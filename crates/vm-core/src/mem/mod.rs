@@ -32,9 +32,15 @@
 //!
 //! `W` implies `R` and so does `X`, as in Linux on most machines.
 
-#[allow(unsafe_code, reason = "loads, stores and atomics on the reservation: rules M1 to M4")]
+#[allow(
+    unsafe_code,
+    reason = "loads, stores and atomics on the reservation: rules M1 to M4"
+)]
 mod access;
-#[allow(unsafe_code, reason = "reserves, protects and releases host addresses: rules M1, M2")]
+#[allow(
+    unsafe_code,
+    reason = "reserves, protects and releases host addresses: rules M1, M2"
+)]
 mod reserve;
 mod mapping;
 

@@ -60,7 +60,12 @@ impl Reservation {
 
     fn table_start(&self) -> *mut u8 {
         // SAFETY: M1: in bounds of the reservation.
-        unsafe { self.start.as_ptr().cast::<u8>().add(BYTES + 2 * GUARD_BYTES) }
+        unsafe {
+            self.start
+                .as_ptr()
+                .cast::<u8>()
+                .add(BYTES + 2 * GUARD_BYTES)
+        }
     }
 
     /// What each page allows.
@@ -79,13 +84,22 @@ impl Reservation {
     }
 
     fn at(&self, offset: usize, bytes: usize) -> *mut c_void {
-        assert!(offset <= BYTES && bytes <= BYTES - offset, "range outside the space");
+        assert!(
+            offset <= BYTES && bytes <= BYTES - offset,
+            "range outside the space"
+        );
         // SAFETY: M1: the line above keeps it inside the reservation.
         unsafe { self.base().add(offset) }.cast()
     }
 
     /// Makes a range accessible as given; its contents stay.
-    pub(super) fn protect(&self, offset: usize, bytes: usize, write: bool, read: bool) -> io::Result<()> {
+    pub(super) fn protect(
+        &self,
+        offset: usize,
+        bytes: usize,
+        write: bool,
+        read: bool,
+    ) -> io::Result<()> {
         let flags = match (read, write) {
             (_, true) => MprotectFlags::READ | MprotectFlags::WRITE,
             (true, false) => MprotectFlags::READ,
@@ -116,6 +130,9 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: M1: the mapping is ours and no access outlives `self`.
         let released = unsafe { mm::munmap(self.start.as_ptr(), Self::TOTAL_BYTES) };
-        debug_assert!(released.is_ok(), "releasing our own reservation cannot fail");
+        debug_assert!(
+            released.is_ok(),
+            "releasing our own reservation cannot fail"
+        );
     }
 }

@@ -40,8 +40,11 @@ impl Translator<'_> {
         let address = self.aligned_address(a.rs1, ty);
         let flags = self.guest_flags;
         let value = self.b.ins().atomic_load(ty, flags, address);
-        let zero_extended =
-            if ty == I64 { value } else { self.b.ins().uextend(I64, value) };
+        let zero_extended = if ty == I64 {
+            value
+        } else {
+            self.b.ins().uextend(I64, value)
+        };
         let guest_address = self.x(a.rs1);
         let bytes = self.iconst(u64::from(ty.bytes()));
         self.store_hart(guest_address, layout::RESERVATION_ADDR);
@@ -58,11 +61,16 @@ impl Translator<'_> {
         let expected = self.load_hart(I64, layout::RESERVATION_VALUE);
         let none = self.iconst(NO_RESERVATION);
         let same_address = self.b.ins().icmp(IntCC::Equal, guest_address, reserved);
-        let same_bytes =
-            self.b.ins().icmp_imm_u(IntCC::Equal, bytes, i64::from(ty.bytes()));
+        let same_bytes = self
+            .b
+            .ins()
+            .icmp_imm_u(IntCC::Equal, bytes, i64::from(ty.bytes()));
         let may_store = self.b.ins().band(same_address, same_bytes);
-        let (attempt, fail, done) =
-            (self.b.create_block(), self.cold_block(), self.b.create_block());
+        let (attempt, fail, done) = (
+            self.b.create_block(),
+            self.cold_block(),
+            self.b.create_block(),
+        );
         let failed = self.b.append_block_param(done, I64);
         let new = self.narrow_to(a.rs2, ty);
         self.b.ins().brif(may_store, attempt, &[], fail, &[]);
@@ -73,7 +81,11 @@ impl Translator<'_> {
         self.leave_to_interpreter(self.at.pc);
 
         self.switch_to(attempt);
-        let expected = if ty == I64 { expected } else { self.b.ins().ireduce(ty, expected) };
+        let expected = if ty == I64 {
+            expected
+        } else {
+            self.b.ins().ireduce(ty, expected)
+        };
         let flags = self.guest_flags;
         let found = self.b.ins().atomic_cas(flags, address, expected, new);
         self.store_hart(none, layout::RESERVATION_ADDR);
@@ -90,6 +102,10 @@ impl Translator<'_> {
     }
 
     fn set_widened(&mut self, r: XReg, value: Value, ty: Type) {
-        if ty == I64 { self.set_x(r, value) } else { self.set_word(r, value) }
+        if ty == I64 {
+            self.set_x(r, value)
+        } else {
+            self.set_word(r, value)
+        }
     }
 }

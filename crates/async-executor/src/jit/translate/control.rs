@@ -39,9 +39,10 @@ impl Translator<'_> {
     }
 
     fn makes_host_calls(&self) -> bool {
-        self.region.nodes.iter().any(|node| {
-            matches!(node.end, End::Call { .. }) || node.context != 0
-        })
+        self.region
+            .nodes
+            .iter()
+            .any(|node| matches!(node.end, End::Call { .. }) || node.context != 0)
     }
 
     /// Counting flavour: takes the node's instructions off the budget, or
@@ -85,17 +86,17 @@ impl Translator<'_> {
                 self.settle_for(&[taken, fall]);
                 let taken_block = self.edge_block(taken);
                 let fall_block = self.edge_block(fall);
-                self.b.ins().brif(
-                    condition,
-                    taken_block.block,
-                    &[],
-                    fall_block.block,
-                    &[],
-                );
+                self.b
+                    .ins()
+                    .brif(condition, taken_block.block, &[], fall_block.block, &[]);
                 self.fill_edge(taken_block, taken);
                 self.fill_edge(fall_block, fall);
             }
-            End::Call { callee, ret_pc, cont } => self.guest_call(callee, ret_pc, cont),
+            End::Call {
+                callee,
+                ret_pc,
+                cont,
+            } => self.guest_call(callee, ret_pc, cont),
             End::Return => self.guest_return(),
             End::Jump => {
                 let target = self.jump_target.take().expect("a jump was just translated");
@@ -111,7 +112,11 @@ impl Translator<'_> {
     /// `jalr`: where it goes, and its link.
     pub(super) fn indirect(&mut self, a: Jalr) {
         let x = self.x(a.rs1);
-        let sum = if a.imm == 0 { x } else { self.b.ins().iadd_imm_s(x, i64::from(a.imm)) };
+        let sum = if a.imm == 0 {
+            x
+        } else {
+            self.b.ins().iadd_imm_s(x, i64::from(a.imm))
+        };
         let target = self.b.ins().band_imm_s(sum, -2);
         self.jump_target = Some(target);
         let link = self.iconst(self.at.next_pc());
@@ -151,12 +156,21 @@ impl Translator<'_> {
                 let dying = self.dirty & !self.flow.live[id] & self.flow.needed[id];
                 let dirtied = (self.flow.dirty[id] & !self.dirty) >> 32;
                 if missing == 0 && dirtied == 0 && dying == 0 && !self.polls(id) {
-                    Edge { block: self.blocks[id], is_own: false }
+                    Edge {
+                        block: self.blocks[id],
+                        is_own: false,
+                    }
                 } else {
-                    Edge { block: self.b.create_block(), is_own: true }
+                    Edge {
+                        block: self.b.create_block(),
+                        is_own: true,
+                    }
                 }
             }
-            Target::Outside(_) => Edge { block: self.cold_block(), is_own: true },
+            Target::Outside(_) => Edge {
+                block: self.cold_block(),
+                is_own: true,
+            },
         }
     }
 
@@ -304,7 +318,10 @@ impl Translator<'_> {
 
     /// Continues at `cont` if `back` is `ret_pc`, else returns it further.
     fn go_on_at(&mut self, back: Value, ret_pc: u64, cont: Target) {
-        let arrived = self.b.ins().icmp_imm_s(IntCC::Equal, back, ret_pc.cast_signed());
+        let arrived = self
+            .b
+            .ins()
+            .icmp_imm_s(IntCC::Equal, back, ret_pc.cast_signed());
         let (go_on, elsewhere) = (self.b.create_block(), self.cold_block());
         self.b.ins().brif(arrived, go_on, &[], elsewhere, &[]);
         self.switch_to(elsewhere);
@@ -324,7 +341,10 @@ impl Translator<'_> {
     }
 
     fn guest_return(&mut self) {
-        let target = self.jump_target.take().expect("a return was just translated");
+        let target = self
+            .jump_target
+            .take()
+            .expect("a return was just translated");
         let node = &self.region.nodes[self.node];
         if node.context == 0 {
             self.flush(ALL_REGS);
@@ -333,8 +353,10 @@ impl Translator<'_> {
         }
         // Inlined: the way back is a jump, usually to where the call was.
         let context = self.region.contexts[node.context];
-        let arrived =
-            self.b.ins().icmp_imm_s(IntCC::Equal, target, context.ret_pc.cast_signed());
+        let arrived = self
+            .b
+            .ins()
+            .icmp_imm_s(IntCC::Equal, target, context.ret_pc.cast_signed());
         let (go_on, elsewhere) = (self.b.create_block(), self.cold_block());
         match context.cont {
             Target::Node(id) => self.settle(self.flow.cached[id]),
@@ -385,7 +407,9 @@ impl Translator<'_> {
         if context == 0 {
             let code = self.slot_entry(target, pc);
             let args = [self.hart, self.base, target];
-            self.b.ins().return_call_indirect(self.region_sig, code, &args);
+            self.b
+                .ins()
+                .return_call_indirect(self.region_sig, code, &args);
             return;
         }
         let back = self.call_slot(target, pc);

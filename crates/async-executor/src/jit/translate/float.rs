@@ -93,7 +93,11 @@ pub(super) fn border_forms(region: &Region) -> [Form; 32] {
         }
     }
     std::array::from_fn(|i| {
-        if (single & !double) >> i & 1 != 0 { Form::Single } else { Form::Double }
+        if (single & !double) >> i & 1 != 0 {
+            Form::Single
+        } else {
+            Form::Double
+        }
     })
 }
 
@@ -183,7 +187,10 @@ impl<'a> Translator<'a> {
                 let value = self.exact(r);
                 let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
                 let low = self.b.ins().uextend(I64, bits);
-                let boxed = self.b.ins().bor_imm_s(low, 0xffff_ffff_0000_0000_u64.cast_signed());
+                let boxed = self
+                    .b
+                    .ins()
+                    .bor_imm_s(low, 0xffff_ffff_0000_0000_u64.cast_signed());
                 self.b.ins().bitcast(F64, MemFlagsData::new(), boxed)
             }
         }
@@ -227,7 +234,9 @@ impl<'a> Translator<'a> {
         let unordered = self.b.ins().fcmp(FloatCC::Unordered, value, value);
         let (is_nan, done) = (self.cold_block(), self.b.create_block());
         let result = self.b.append_block_param(done, ty);
-        self.b.ins().brif(unordered, is_nan, &[], done, &[value.into()]);
+        self.b
+            .ins()
+            .brif(unordered, is_nan, &[], done, &[value.into()]);
         self.b.switch_to_block(is_nan);
         let nan = if ty == F64 {
             self.b.ins().f64const(f64::from_bits(0x7ff8_0000_0000_0000))
@@ -352,11 +361,16 @@ impl<'a> Translator<'a> {
         let y = self.operand(a.rs2, form);
         let z = self.operand(a.rs3, form);
         let unordered = self.b.ins().fcmp(FloatCC::Unordered, z, z);
-        let value = self.unless(unordered, type_of(form), |t| {
-            let x = if negate_product { t.b.ins().fneg(x) } else { x };
-            let z = if negate_addend { t.b.ins().fneg(z) } else { z };
-            t.b.ins().fma(x, y, z)
-        }, |t| t.interpret_to_f(&[a.rs1, a.rs2, a.rs3], a.rd, form));
+        let value = self.unless(
+            unordered,
+            type_of(form),
+            |t| {
+                let x = if negate_product { t.b.ins().fneg(x) } else { x };
+                let z = if negate_addend { t.b.ins().fneg(z) } else { z };
+                t.b.ins().fma(x, y, z)
+            },
+            |t| t.interpret_to_f(&[a.rs1, a.rs2, a.rs3], a.rd, form),
+        );
         self.set_f(a.rd, form, false, value);
     }
 
@@ -368,7 +382,11 @@ impl<'a> Translator<'a> {
         usual: impl FnOnce(&mut Self) -> Value,
         fallback: impl FnOnce(&mut Self) -> Value,
     ) -> Value {
-        let (cold, hot, done) = (self.cold_block(), self.b.create_block(), self.b.create_block());
+        let (cold, hot, done) = (
+            self.cold_block(),
+            self.b.create_block(),
+            self.b.create_block(),
+        );
         let result = self.b.append_block_param(done, ty);
         self.b.ins().brif(odd, cold, &[], hot, &[]);
         self.b.switch_to_block(cold);
@@ -400,7 +418,11 @@ impl<'a> Translator<'a> {
             if self.dirty & Self::f_bit(r) != 0 {
                 // A value of this block only: the variable stays as it is.
                 let value = self.var_value(r);
-                let value = if self.f[r.index()].exact { value } else { self.canonical(value) };
+                let value = if self.f[r.index()].exact {
+                    value
+                } else {
+                    self.canonical(value)
+                };
                 let offset = layout::F + 8 * r.index() as i32;
                 self.store_hart(value, offset);
                 if self.f[r.index()].form == Form::Single {
@@ -412,7 +434,9 @@ impl<'a> Translator<'a> {
         let code = self.engine(abi::STEP);
         let pc = self.iconst(self.at.pc);
         // These instructions cannot trap: the status is always 0.
-        self.b.ins().call_indirect(self.step_sig, code, &[self.hart, pc]);
+        self.b
+            .ins()
+            .call_indirect(self.step_sig, code, &[self.hart, pc]);
         (self.cached, self.dirty, self.f) = known;
     }
 
@@ -448,13 +472,20 @@ impl<'a> Translator<'a> {
                 self.b.ins().bxor(x, flip)
             }
             Sign::Copy | Sign::Invert => {
-                let y = if sign == Sign::Invert { self.b.ins().bnot(y) } else { y };
+                let y = if sign == Sign::Invert {
+                    self.b.ins().bnot(y)
+                } else {
+                    y
+                };
                 let magnitude = self.b.ins().band_not(x, mask);
                 let sign = self.b.ins().band(y, mask);
                 self.b.ins().bor(magnitude, sign)
             }
         };
-        let value = self.b.ins().bitcast(type_of(form), MemFlagsData::new(), bits);
+        let value = self
+            .b
+            .ins()
+            .bitcast(type_of(form), MemFlagsData::new(), bits);
         self.set_f(a.rd, form, true, value);
     }
 
@@ -463,11 +494,16 @@ impl<'a> Translator<'a> {
     pub(super) fn min_max(&mut self, a: FRn, form: Form, min: bool) {
         let (x, y) = (self.operand(a.rs1, form), self.operand(a.rs2, form));
         let odd = self.b.ins().fcmp(FloatCC::UnorderedOrEqual, x, y);
-        let value = self.unless(odd, type_of(form), |t| {
-            let less = t.b.ins().fcmp(FloatCC::LessThan, x, y);
-            let (first, second) = if min { (x, y) } else { (y, x) };
-            t.b.ins().select(less, first, second)
-        }, |t| t.interpret_to_f(&[a.rs1, a.rs2], a.rd, form));
+        let value = self.unless(
+            odd,
+            type_of(form),
+            |t| {
+                let less = t.b.ins().fcmp(FloatCC::LessThan, x, y);
+                let (first, second) = if min { (x, y) } else { (y, x) };
+                t.b.ins().select(less, first, second)
+            },
+            |t| t.interpret_to_f(&[a.rs1, a.rs2], a.rd, form),
+        );
         self.set_f(a.rd, form, true, value);
     }
 
@@ -518,18 +554,23 @@ impl<'a> Translator<'a> {
         let fits_above = self.b.ins().fcmp(FloatCC::LessThan, x, high);
         let fits = self.b.ins().band(fits_below, fits_above);
         let odd = self.b.ins().bxor_imm_u(fits, 1);
-        let value = self.unless(odd, I64, |t| match int {
-            Int::I32 => {
-                let word = t.b.ins().fcvt_to_sint_sat(I32, x);
-                t.b.ins().sextend(I64, word)
-            }
-            Int::U32 => {
-                let wide = t.b.ins().fcvt_to_sint_sat(I64, x);
-                let word = t.b.ins().ireduce(I32, wide);
-                t.b.ins().sextend(I64, word)
-            }
-            Int::I64 | Int::U64 => t.b.ins().fcvt_to_sint_sat(I64, x),
-        }, |t| t.interpret_to_x(&[a.rs1], a.rd));
+        let value = self.unless(
+            odd,
+            I64,
+            |t| match int {
+                Int::I32 => {
+                    let word = t.b.ins().fcvt_to_sint_sat(I32, x);
+                    t.b.ins().sextend(I64, word)
+                }
+                Int::U32 => {
+                    let wide = t.b.ins().fcvt_to_sint_sat(I64, x);
+                    let word = t.b.ins().ireduce(I32, wide);
+                    t.b.ins().sextend(I64, word)
+                }
+                Int::I64 | Int::U64 => t.b.ins().fcvt_to_sint_sat(I64, x),
+            },
+            |t| t.interpret_to_x(&[a.rs1], a.rd),
+        );
         self.set_x_for_flags(a.rd, value);
     }
 

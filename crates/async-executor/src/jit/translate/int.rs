@@ -4,8 +4,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I16, I32, I64};
 use cranelift_codegen::ir::{InstBuilder, Type, Value};
 use cranelift_frontend::FuncInstBuilder;
-use vm_core::isa::format::{I, R, R1, Sh32, Sh64};
 use vm_core::XReg;
+use vm_core::isa::format::{I, R, R1, Sh32, Sh64};
 
 use super::Translator;
 
@@ -50,7 +50,11 @@ impl<'a> Translator<'a> {
     }
 
     /// On the low word; the result is small and not negative.
-    pub(super) fn unary_word(&mut self, a: R1, op: impl for<'s> FnOnce(Ins<'s, 'a>, Value) -> Value) {
+    pub(super) fn unary_word(
+        &mut self,
+        a: R1,
+        op: impl for<'s> FnOnce(Ins<'s, 'a>, Value) -> Value,
+    ) {
         let x = self.word(a.rs1);
         let value = op(self.b.ins(), x);
         self.set_word(a.rd, value);
@@ -130,7 +134,11 @@ impl<'a> Translator<'a> {
     pub(super) fn shift_add(&mut self, a: R, shift: i64, word: bool) {
         let x = self.x(a.rs1);
         let x = if word { self.zext_word(x) } else { x };
-        let x = if shift == 0 { x } else { self.b.ins().ishl_imm_u(x, shift) };
+        let x = if shift == 0 {
+            x
+        } else {
+            self.b.ins().ishl_imm_u(x, shift)
+        };
         let y = self.x(a.rs2);
         let value = self.b.ins().iadd(x, y);
         self.set_x(a.rd, value);
@@ -159,7 +167,10 @@ impl<'a> Translator<'a> {
     pub(super) fn orc_b(&mut self, a: R1) {
         let x = self.x(a.rs1);
         let low = self.b.ins().iconst(I64, 0x7f7f_7f7f_7f7f_7f7f);
-        let high = self.b.ins().iconst(I64, 0x8080_8080_8080_8080_u64.cast_signed());
+        let high = self
+            .b
+            .ins()
+            .iconst(I64, 0x8080_8080_8080_8080_u64.cast_signed());
         let masked = self.b.ins().band(x, low);
         let sum = self.b.ins().iadd(masked, low);
         let any = self.b.ins().bor(sum, x);

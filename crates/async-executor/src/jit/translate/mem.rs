@@ -68,9 +68,14 @@ impl Translator<'_> {
         if predecessor_writes && successor_reads {
             // A locked operation on a line of our own is several times
             // cheaper than mfence on most hosts, and orders as much.
-            let word = self.b.ins().iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
+            let word = self
+                .b
+                .ins()
+                .iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
             let zero = self.b.ins().iconst(I64, 0);
-            self.b.ins().atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
+            self.b
+                .ins()
+                .atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
         } else {
             self.b.ins().sequence_point();
         }

@@ -19,22 +19,22 @@ use std::collections::HashMap;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I64};
 use cranelift_codegen::ir::{
-    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block, Function, InstBuilder, MemFlagsData, SigRef,
-    Signature, SourceLoc, Value,
+    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block, Function, InstBuilder,
+    MemFlagsData, SigRef, Signature, SourceLoc, Value,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 use vm_core::hart::layout;
 use vm_core::isa::format::{
-    Amo, B, Csr, Csri, FCmp, FLoad, FR, FR1, FR4, FRn, FStore, FToX, FToXn, Fence, I, J, Jalr, Load,
-    Lr, Nullary, R, R1, Rm, S, Sh32, Sh64, U, XToF, XToFn,
+    Amo, B, Csr, Csri, FCmp, FLoad, FR, FR1, FR4, FRn, FStore, FToX, FToXn, Fence, I, J, Jalr,
+    Load, Lr, Nullary, R, R1, Rm, S, Sh32, Sh64, U, XToF, XToFn,
 };
 use vm_core::isa::{Inst, Visitor};
 use vm_core::{FReg, XReg};
 
 use super::abi;
 use super::region::{ALL_REGS, End, Flow, Located, NodeId, RegSet, Region, Target, writes_of};
-use float::{Form, FState};
+use float::{FState, Form};
 
 /// What differs between kinds of code for the same guest address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,8 +200,10 @@ impl<'a> Translator<'a> {
         let guest_region = alias_region(b.func, 1, "guest memory");
         let trusted = MemFlagsData::trusted();
         let hart_flags = trusted.with_alias_region(Some(hart_region));
-        let engine_flags =
-            trusted.with_readonly().with_can_move().with_alias_region(Some(hart_region));
+        let engine_flags = trusted
+            .with_readonly()
+            .with_can_move()
+            .with_alias_region(Some(hart_region));
         let guest_flags = MemFlagsData::new().with_alias_region(Some(guest_region));
         let x = (0..32).map(|_| b.declare_var(I64)).collect();
         let d = (0..32).map(|_| b.declare_var(F64)).collect();
@@ -266,7 +268,8 @@ impl<'a> Translator<'a> {
     fn inst(&mut self, located: Located) {
         self.at = located;
         self.counts.insts += 1;
-        self.b.set_srcloc(SourceLoc::new((located.pc - self.lowest_pc()) as u32));
+        self.b
+            .set_srcloc(SourceLoc::new((located.pc - self.lowest_pc()) as u32));
         if is_stepped(located.inst, self.flavour) {
             self.step();
         } else {
@@ -336,12 +339,16 @@ impl<'a> Translator<'a> {
     }
 
     fn store_hart(&mut self, value: Value, offset: i32) {
-        self.b.ins().store(self.hart_flags, value, self.hart, offset);
+        self.b
+            .ins()
+            .store(self.hart_flags, value, self.hart, offset);
     }
 
     /// An engine word that does not change while generated code runs.
     fn engine(&mut self, index: usize) -> Value {
-        self.b.ins().load(I64, self.engine_flags, self.hart, abi::word(index))
+        self.b
+            .ins()
+            .load(I64, self.engine_flags, self.hart, abi::word(index))
     }
 
     /// Stores the dirty registers of `set`; they stay cached.
@@ -381,7 +388,10 @@ impl<'a> Translator<'a> {
     fn call_step(&mut self) {
         let code = self.engine(abi::STEP);
         let pc = self.iconst(self.at.pc);
-        let call = self.b.ins().call_indirect(self.step_sig, code, &[self.hart, pc]);
+        let call = self
+            .b
+            .ins()
+            .call_indirect(self.step_sig, code, &[self.hart, pc]);
         let status = self.b.inst_results(call)[0];
         let (leave, go_on) = (self.cold_block(), self.b.create_block());
         self.b.ins().brif(status, leave, &[], go_on, &[]);
@@ -417,11 +427,19 @@ impl<'a> Translator<'a> {
 
 /// Source locations of instructions count from here.
 pub(crate) fn lowest_pc(region: &Region) -> u64 {
-    region.nodes.iter().map(|n| n.pc).min().unwrap_or(region.entry)
+    region
+        .nodes
+        .iter()
+        .map(|n| n.pc)
+        .min()
+        .unwrap_or(region.entry)
 }
 
 fn alias_region(func: &mut Function, user_id: u32, description: &'static str) -> AliasRegion {
-    func.dfg.alias_regions.insert(AliasRegionData { user_id, description: description.into() })
+    func.dfg.alias_regions.insert(AliasRegionData {
+        user_id,
+        description: description.into(),
+    })
 }
 
 /// Methods whose family function takes the operands as they are.

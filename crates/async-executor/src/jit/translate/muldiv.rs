@@ -41,7 +41,11 @@ impl Translator<'_> {
         let mut unsafe_divisor = by_zero;
         if signed {
             // The least number by -1: as by 1, quotient and remainder alike.
-            let least = if ty == I64 { i64::MIN } else { i64::from(i32::MIN) };
+            let least = if ty == I64 {
+                i64::MIN
+            } else {
+                i64::from(i32::MIN)
+            };
             let least = self.b.ins().iconst(ty, least);
             let minus_one = self.b.ins().iconst(ty, -1);
             let is_least = self.b.ins().icmp(IntCC::Equal, x, least);
