@@ -20,6 +20,8 @@ mod int;
 mod mem;
 mod muldiv;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::AtomicU32;
 

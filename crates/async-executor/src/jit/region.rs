@@ -238,10 +238,21 @@ impl Region {
             inline_recursion: 0,
         };
         let mut region = Region::discover(entry, memory, &|_| false, limits)?;
-        // What follows a call is a block of its own.
         region.nodes.truncate(1);
-        if let End::Call { cont, ret_pc, .. } = &mut region.nodes[0].end {
-            *cont = Target::Outside(*ret_pc);
+        // Every way out leaves, that to the block itself too.
+        let out = |target: &mut Target, pc: u64| {
+            if let Target::Node(_) = target {
+                *target = Target::Outside(pc);
+            }
+        };
+        match &mut region.nodes[0].end {
+            End::Goto(target) => out(target, entry),
+            End::Branch { taken, fall } => {
+                out(taken, entry);
+                out(fall, entry);
+            }
+            End::Call { cont, ret_pc, .. } => out(cont, *ret_pc),
+            End::Return | End::Jump | End::Interpret(_) => {}
         }
         region.inst_count = region.nodes[0].insts.len();
         Some(region)
