@@ -56,6 +56,7 @@ pub(crate) struct Counts {
     pub(crate) blocks: AtomicU64,
     pub(crate) insts: AtomicU64,
     pub(crate) stepped: AtomicU64,
+    pub(crate) host_insts: AtomicU64,
     pub(crate) code_bytes: AtomicU64,
     pub(crate) compile_ns: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -108,6 +109,7 @@ impl AsyncExecutionContext {
             blocks_compiled: get(&c.blocks),
             insts_compiled: get(&c.insts),
             insts_not_translated: get(&c.stepped),
+            host_insts: get(&c.host_insts),
             code_bytes: get(&c.code_bytes),
             compile_ns: get(&c.compile_ns),
             regions_failed: get(&c.failed),
@@ -253,6 +255,7 @@ fn compile(
     Counts::add(&counts.blocks, compiled.blocks as u64);
     Counts::add(&counts.insts, compiled.insts as u64);
     Counts::add(&counts.stepped, compiled.stepped as u64);
+    Counts::add(&counts.host_insts, compiled.host_insts as u64);
     Counts::add(&counts.code_bytes, compiled.code.len() as u64);
     Counts::add(&counts.compile_ns, compiled.compile_ns);
     let published = cache.publish(region, compiled, generation);

@@ -28,6 +28,8 @@ pub struct JitStats {
     pub insts_compiled: u64,
     /// Those of them that go through the interpreter.
     pub insts_not_translated: u64,
+    /// Host instructions emitted.
+    pub host_insts: u64,
     /// Host code, in bytes.
     pub code_bytes: u64,
     /// Time spent compiling, on whatever threads.

@@ -100,6 +100,18 @@ fn test_jit_batch() {
 }
 
 #[test]
+fn a_block_that_jumps_to_itself_is_executed_once() {
+    let memory = memory("again: addi a0, a0, 1\nbnez a0, again\nebreak");
+    for mut engine in engines() {
+        let mut hart = Hart::new(TEXT);
+        for n in 1..4 {
+            assert_eq!(engine.execute(&mut hart, &memory), Exit::BudgetSpent);
+            assert_eq!((hart.x(XReg::A0), hart.pc()), (n, TEXT));
+        }
+    }
+}
+
+#[test]
 fn test_interpreter_execution() {
     let memory = memory(SUM);
     let mut interp = InterpreterExecutor::new();

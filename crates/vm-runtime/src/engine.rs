@@ -88,6 +88,7 @@ fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
         ("jit_blocks_compiled", stats.blocks_compiled),
         ("jit_insts_compiled", stats.insts_compiled),
         ("jit_insts_not_translated", stats.insts_not_translated),
+        ("jit_host_insts", stats.host_insts),
         ("jit_code_bytes", stats.code_bytes),
         ("jit_compile_ns", stats.compile_ns),
         ("jit_code_entries", stats.code_entries),

@@ -24,33 +24,39 @@ pub(crate) struct Compiled {
     pub(crate) insts: usize,
     pub(crate) blocks: usize,
     pub(crate) stepped: usize,
+    /// Host instructions of `code`.
+    pub(crate) host_insts: usize,
     pub(crate) compile_ns: u64,
 }
 
-/// Two target descriptions: Cranelift's optimiser moves, folds and drops
+/// Three target descriptions. Cranelift's optimiser moves, folds and drops
 /// floating-point operations without regard to their flags, so code that has
-/// them is compiled without it.
+/// them is compiled without it. Single blocks have no loops whose speed would
+/// pay for either the optimiser or the better register allocator.
 struct Targets {
     optimising: OwnedTargetIsa,
     faithful: OwnedTargetIsa,
+    quick: OwnedTargetIsa,
 }
 
 fn targets() -> Result<&'static Targets, CompileError> {
     static TARGETS: OnceLock<Result<Targets, CompileError>> = OnceLock::new();
     let build = || {
         Ok(Targets {
-            optimising: target("speed")?,
-            faithful: target("none")?,
+            optimising: target("speed", "backtracking")?,
+            faithful: target("none", "backtracking")?,
+            quick: target("none", "single_pass")?,
         })
     };
     TARGETS.get_or_init(build).as_ref().map_err(Clone::clone)
 }
 
-fn target(opt_level: &str) -> Result<OwnedTargetIsa, CompileError> {
+fn target(opt_level: &str, regalloc_algorithm: &str) -> Result<OwnedTargetIsa, CompileError> {
     let unusable = |e: &dyn std::fmt::Display| CompileError::new(None, e.to_string());
     let mut flags = settings::builder();
     for (name, value) in [
         ("opt_level", opt_level),
+        ("regalloc_algorithm", regalloc_algorithm),
         // Tail calls ask for it.
         ("preserve_frame_pointers", "true"),
         ("enable_probestack", "false"),
@@ -92,6 +98,13 @@ fn host_features() -> [(bool, &'static str); 11] {
     ]
 }
 
+/// Instructions in `code`; constants at its end count as what they look like.
+fn count_host_insts(code: &[u8]) -> usize {
+    iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE)
+        .into_iter()
+        .count()
+}
+
 /// Whether fused multiply-add is one host instruction.
 pub(crate) fn host_has_fma() -> bool {
     use std::arch::is_x86_feature_detected as has;
@@ -125,7 +138,9 @@ impl Compiler {
         let started = Instant::now();
         let failed = |what: String| CompileError::new(Some(region.entry), what);
         let targets = targets()?;
-        let target = if has_float_arithmetic(region) {
+        let target = if flavour.single {
+            &targets.quick
+        } else if has_float_arithmetic(region) {
             &targets.faithful
         } else {
             &targets.optimising
@@ -151,13 +166,15 @@ impl Compiler {
             .map(|l| (l.start, lowest + u64::from(l.loc.bits())))
             .collect();
         locations.dedup_by_key(|l| l.1);
+        let compile_ns = started.elapsed().as_nanos() as u64;
         Ok(Compiled {
             code: buffer.data().to_vec(),
             locations,
             insts: counts.insts,
             blocks: region.nodes.len(),
             stepped: counts.stepped,
-            compile_ns: started.elapsed().as_nanos() as u64,
+            host_insts: count_host_insts(buffer.data()),
+            compile_ns,
         })
     }
 
