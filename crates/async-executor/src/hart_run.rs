@@ -29,7 +29,7 @@ use crate::exit::{Budget, Executor, Exit};
 /// let memory = GuestMemory::new(1 << 20)?;
 /// let text = GuestAddr(0x1_0000);
 /// memory.map(text, 4096, Prot::READ | Prot::WRITE)?;
-/// memory.write_bytes(text, &assemble("loop: addi a0, a0, -1\nbnez a0, loop\nebreak")?)?;
+/// memory.write_bytes(text, &assemble("loop: addi a0, a0, -1\nbnez a0, loop\nebreak")?).unwrap();
 /// memory.protect(text, 4096, Prot::EXEC)?;
 /// let mut hart = Hart::new(text);
 /// hart.set_x(XReg::A0, 100);

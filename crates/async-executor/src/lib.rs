@@ -18,7 +18,7 @@
 //! let text = GuestAddr(0x1_0000);
 //! memory.map(text, 4096, Prot::READ | Prot::WRITE)?;
 //! let sum = assemble("loop: add a0, a0, a1\naddi a1, a1, -1\nbnez a1, loop\nebreak")?;
-//! memory.write_bytes(text, &sum)?;
+//! memory.write_bytes(text, &sum).unwrap();
 //! memory.protect(text, 4096, Prot::EXEC)?;
 //! let mut hart = Hart::new(text);
 //! hart.set_x(XReg::A1, 1000);
@@ -62,3 +62,7 @@ pub use hybrid::{HybridExecutor, Preference};
 pub use interp::InterpreterExecutor;
 pub use jit::JitExecutor;
 pub use stats::{HybridStats, InterpStats, JitStats};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,7 +15,7 @@
 //! let memory = GuestMemory::new(1 << 20)?;
 //! let text = GuestAddr(0x10_0000);
 //! memory.map(text, 4096, Prot::READ | Prot::WRITE)?;
-//! memory.write_bytes(text, &code)?;
+//! memory.write_bytes(text, &code).unwrap();
 //! memory.protect(text, 4096, Prot::READ | Prot::EXEC)?;
 //! let decoded = decode(memory.fetch(text).unwrap())?;
 //! assert_eq!(decoded.inst.to_string(), "addi a0, a0, 1");
@@ -40,3 +40,7 @@ pub mod trap;
 pub use addr::GuestAddr;
 pub use reg::{FReg, XReg};
 pub use trap::{Cause, Trap};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
