@@ -46,11 +46,23 @@ mod context;
 mod hart_run;
 #[allow(unsafe_code, reason = "enters generated code: rules E1 to E3")]
 mod enter;
-#[allow(unsafe_code, reason = "signal handler for faults of generated code: rules F1, F2")]
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one rule covers the accesses of a block")]
+#[allow(
+    unsafe_code,
+    reason = "signal handler for faults of generated code: rules F1, F2"
+)]
+#[allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one rule covers the accesses of a block"
+)]
 mod fault;
-#[allow(unsafe_code, reason = "the run loop around generated code: rules X1 to X3")]
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one rule covers the accesses of a block")]
+#[allow(
+    unsafe_code,
+    reason = "the run loop around generated code: rules X1 to X3"
+)]
+#[allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one rule covers the accesses of a block"
+)]
 mod executor;
 
 pub use config::JitConfig;
