@@ -2,7 +2,7 @@
 //! way from a pc to its record.
 //!
 //! ```text
-//!  records  [ addi | lw | bne ][ add | sd | Goto ]      one per instruction
+//!  records  [ addi | lw | bne ][ add | sd | GOTO ]      one per instruction
 //!                          |  \__ falls into its successor, decoded in place
 //!                          \_link______________________> any block's first
 //!  index    page of pc -> table -> first record of the block at pc
@@ -10,14 +10,14 @@
 //!
 //! Invariants
 //! - **C1** A block's records are followed by the records of the block that
-//!   control falls into, or by a [`Micro::Goto`] there; those whose last
+//!   control falls into, or by a [`GOTO`] there; those whose last
 //!   instruction never falls through have neither.
 //! - **C2** No more than [`STRAIGHT_MAX`] instructions stand between a block's
 //!   first record and a record that leaves for another place, whichever way
 //!   branches go.
 //! - **C3** A link is [`NONE`] or the first record of a block in the index.
 //!   Nothing else refers to records, so that dropping a block is: take it out
-//!   of the index, put a `Goto` at its first record, cut all links.
+//!   of the index, put a `GOTO` at its first record, cut all links.
 //! - **C4** Records are never moved or reused before [`Cache::clear`].
 
 use std::cell::Cell;
@@ -30,7 +30,7 @@ use vm_core::{GuestAddr, Trap, XReg};
 
 use super::block::{self, BLOCK_INSTS_MAX, End};
 use super::operands::{Operands, Zero, zero_result};
-use super::thread::{self, Step};
+use super::thread::{self, Events, Step};
 
 /// Most instructions executed between two looks at the budget.
 pub(super) const STRAIGHT_MAX: usize = BLOCK_INSTS_MAX;
@@ -175,6 +175,7 @@ pub(super) struct Cache {
     blocks: Vec<Cached>,
     index: Index,
     records_max: usize,
+    events: Events,
     /// Whether the last record is one that control falls out of.
     ends_in_goto: bool,
     /// Instructions from the start of the last chain of blocks decoded in
@@ -185,13 +186,14 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(records_max: usize) -> Cache {
+    pub(super) fn new(records_max: usize, events: Events) -> Cache {
         Cache {
             chunks: Vec::new(),
             used: CHUNK_RECORDS,
             blocks: Vec::new(),
             index: Index::new(),
             records_max,
+            events,
             ends_in_goto: false,
             tail_insts: 0,
             scratch: Vec::new(),
@@ -205,7 +207,7 @@ impl Cache {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Cache::new(self.records_max);
+        *self = Cache::new(self.records_max, self.events);
     }
 
     /// Links record `from` to the block whose first record is `to`.
@@ -278,7 +280,7 @@ impl Cache {
         let first = self.end();
         let mut at = pc as u32; // fetched, so it lies in the 4 GiB
         for (n, &decoded) in insts.iter().enumerate() {
-            let record = record_of(decoded.inst, insts.get(n + 1).map(|next| next.inst));
+            let record = self.record_of(decoded.inst, insts.get(n + 1).map(|next| next.inst));
             self.push(record, at, decoded.len);
             at += u32::from(decoded.len);
         }
@@ -303,6 +305,18 @@ impl Cache {
             self.link(from, first);
         }
         first
+    }
+
+    /// The record of `inst`, which `next` follows in the same block.
+    fn record_of(&self, inst: Inst, next: Option<Inst>) -> Record {
+        let inst = without_effect_on_zero(inst);
+        let (step, operands) = thread::decoded(inst, self.events);
+        let pair =
+            next.and_then(|next| thread::pair_of(inst, without_effect_on_zero(next), self.events));
+        Record {
+            step: pair.unwrap_or(step),
+            operands,
+        }
     }
 
     fn push(&mut self, record: Record, pc: u32, len: u8) {
@@ -347,17 +361,6 @@ const GOTO: Record = Record {
     step: thread::goto,
     operands: Operands::NONE,
 };
-
-/// The record of `inst`, which `next` follows in the same block.
-fn record_of(inst: Inst, next: Option<Inst>) -> Record {
-    let inst = without_effect_on_zero(inst);
-    let (step, operands) = thread::decoded(inst);
-    let pair = next.and_then(|next| thread::pair_of(inst, without_effect_on_zero(next)));
-    Record {
-        step: pair.unwrap_or(step),
-        operands,
-    }
-}
 
 /// `inst`, or what does nothing where that is all it does.
 fn without_effect_on_zero(inst: Inst) -> Inst {

@@ -19,7 +19,7 @@ use vm_core::{GuestAddr, Trap, XReg};
 use super::block::{self, BLOCK_INSTS_MAX};
 use super::cache::{CHUNK_RECORDS, Cache, Chunk, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
 use super::operands::Operands;
-use super::thread::{self, At, Pause, Run, SLICE_INSTS, is_raised};
+use super::thread::{self, At, Events, Pause, Run, SLICE_INSTS, is_raised};
 use super::tier::{Control, Stop, Tier};
 use crate::exit::Exit;
 use crate::stats::InterpStats;
@@ -51,14 +51,20 @@ impl fmt::Debug for InterpCore {
 
 impl InterpCore {
     pub(crate) fn new() -> InterpCore {
-        InterpCore::with_records_max(RECORDS_MAX)
+        InterpCore::with(RECORDS_MAX, Events::Counted)
+    }
+
+    /// One that no compiled code stands beside: nothing becomes hot, and runs
+    /// are not nested.
+    pub(crate) fn alone() -> InterpCore {
+        InterpCore::with(RECORDS_MAX, Events::Ignored)
     }
 
     /// With room for that many records; a chunk's at least.
-    pub(crate) fn with_records_max(records_max: usize) -> InterpCore {
+    pub(super) fn with(records_max: usize, events: Events) -> InterpCore {
         assert!(records_max >= CHUNK_RECORDS, "a chunk must fit");
         InterpCore {
-            cache: Cache::new(records_max),
+            cache: Cache::new(records_max, events),
             singles: Chunk::new(0),
             single_insts: Box::new([None; SINGLES]),
             source: None,
@@ -104,8 +110,7 @@ impl InterpCore {
                 threshold: tier.threshold(),
                 nested: control.nested,
                 depth: Cell::new(control.depth),
-                blocks: Cell::new(1),
-                left: Cell::new(0),
+                at: Cell::new(At::new(i, slice)),
                 exit: Cell::new(Exit::BudgetSpent),
                 record: Cell::new(0),
                 event: Cell::new(false),
@@ -113,19 +118,18 @@ impl InterpCore {
             let record = &chunk.records[i];
             let pause = (record.step)(state, &run, memory, chunk, At::new(i, slice), record);
             let Run {
-                left,
+                at,
                 exit,
                 record,
                 depth,
-                blocks,
                 event: by_event,
                 ..
             } = run;
-            let retired = slice - left.get();
+            let retired = slice - at.get().left();
             control.budget -= retired;
             control.depth = depth.get();
             self.stats.insts += retired;
-            self.stats.blocks += blocks.get();
+            self.stats.blocks += 1 + at.get().begun();
             match pause {
                 Pause::Miss => (from, event) = (Some(record.get()), by_event.get()),
                 Pause::Poll if control.budget == 0 => return Stop::Exit(Exit::BudgetSpent),
@@ -270,7 +274,7 @@ impl InterpCore {
         }
         let Decoded { inst, len } = block::fetch(memory, GuestAddr(pc)).map_err(Exit::Trap)?;
         let pc = pc as u32; // fetched, so it lies in the 4 GiB
-        let (step, operands) = thread::decoded(inst);
+        let (step, operands) = thread::decoded(inst, Events::Ignored);
         self.singles.put(i, Record { step, operands }, pc, len);
         let halt = Record {
             step: thread::halt,
@@ -296,8 +300,7 @@ impl InterpCore {
             threshold: u32::MAX,
             nested: false,
             depth: Cell::new(0),
-            blocks: Cell::new(0),
-            left: Cell::new(0),
+            at: Cell::new(At::new(i, 1)),
             exit: Cell::new(Exit::BudgetSpent),
             record: Cell::new(0),
             event: Cell::new(false),

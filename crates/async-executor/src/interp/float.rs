@@ -5,9 +5,6 @@
 //! instruction uses it: an illegal instruction. "Implementations must treat
 //! the rm field as usual" even where it cannot matter (Volume I, "F"), so
 //! exact conversions check it too.
-//!
-//! All out of line: a call costs less than the registers that this code would
-//! take from the dispatch loop around it.
 
 use super::operands::Operands;
 use vm_core::hart::HartState;

@@ -7,11 +7,11 @@
 
 pub(crate) use crate::block;
 
-mod cache;
-mod core;
 mod exec;
 mod operands;
 mod thread;
+mod cache;
+mod core;
 mod tier;
 
 mod atomic;
@@ -70,7 +70,7 @@ impl InterpreterExecutor {
     #[must_use]
     pub fn new() -> InterpreterExecutor {
         InterpreterExecutor {
-            core: InterpCore::new(),
+            core: InterpCore::alone(),
         }
     }
 

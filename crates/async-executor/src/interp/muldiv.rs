@@ -67,8 +67,7 @@ macro_rules! divisions {
 divisions!(u64: div divu rem remu);
 divisions!(u32: divw divuw remw remuw);
 
-/// All 127 bits of the carry-less product. Out of line: the loop would take
-/// room and registers from the dispatch around it.
+/// All 127 bits of the carry-less product.
 #[inline(never)]
 const fn carryless(a: u64, b: u64) -> u128 {
     let mut product = 0;

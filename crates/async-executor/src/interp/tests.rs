@@ -7,6 +7,7 @@ use vm_core::isa::asm::assemble_program;
 use vm_core::mem::{GuestMemory, Prot};
 use vm_core::{GuestAddr, XReg};
 
+use super::thread::Events;
 use super::{Control, InterpCore, NoTier, Stop, Tier};
 use crate::exit::Exit;
 
@@ -229,7 +230,7 @@ fn a_small_cache_forgets_and_goes_on() {
         .collect();
     let text = format!("again: {body} xori a1, a1, 1\n bnez a1, again\n done: ebreak");
     let mut guest = guest(&text);
-    guest.core = InterpCore::with_records_max(1024);
+    guest.core = InterpCore::with(1024, Events::Ignored);
     let stop = guest.run(&mut control(&AtomicU32::new(0)), &mut NoTier);
     assert_eq!(
         (stop, guest.hart.x(XReg::A0)),

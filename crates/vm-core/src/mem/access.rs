@@ -109,6 +109,27 @@ impl GuestMemory {
         self.store_slow(addr, value)
     }
 
+    /// What [`GuestMemory::load`] gives, where that takes no more than a look
+    /// at one page: aligned, mapped, readable. `None` where it takes more.
+    #[inline(always)]
+    pub fn load_fast<T: Scalar>(&self, addr: GuestAddr) -> Option<T> {
+        let host = self.fast_host::<T>(addr, Prot::READ)?;
+        // SAFETY: M2: `fast_host` found it readable and aligned.
+        Some(unsafe { T::load_relaxed(host) })
+    }
+
+    /// Does what [`GuestMemory::store`] does, where that takes no more than a
+    /// look at one page; says whether it did.
+    #[inline(always)]
+    pub fn store_fast<T: Scalar>(&self, addr: GuestAddr, value: T) -> bool {
+        let Some(host) = self.fast_host::<T>(addr, Prot::WRITE) else {
+            return false;
+        };
+        // SAFETY: M2: `fast_host` found it writable and aligned.
+        unsafe { T::store_relaxed(host, value) };
+        true
+    }
+
     /// Fetches the instruction at `pc`: 32 bits, of which only the low half
     /// was read when that is a compressed form.
     ///
