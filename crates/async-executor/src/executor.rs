@@ -561,7 +561,14 @@ pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> 
         let run =
             std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
         (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
+        let before = (*run).tiered.core.stats().revalidations;
         let mut back = drive(run, state, true);
+        if (*run).tiered.core.stats().revalidations != before {
+            // Code changed: the compiled callers below may be what changed.
+            let run = &mut *run;
+            run.tiered.follow(run.memory, &run.cache);
+            back |= 1;
+        }
         match mxcsr_of((*state).fflags, (*state).frm) {
             Some(mxcsr) => (*state).engine[abi::MXCSR] = u64::from(mxcsr),
             // Frames below run with the host's rounding: they must go.

@@ -298,6 +298,74 @@ fn stores_to_read_only_pages_and_jumps_to_nowhere_trap() {
 }
 
 #[test]
+fn jumps_below_address_zero_have_no_slot() {
+    // What follows the call is compiled although it is never reached.
+    let unreached = "
+        loop: jal ra, g
+        jal zero, -0x20000
+        addi a1, a1, -1
+        bnez a1, loop
+        ebreak
+        g: addi ra, ra, 4
+        ret";
+    let reached = [
+        "addi a0, a0, 1\njal zero, -0x20000",
+        "addi a0, a0, 1\njal ra, -0x20000",
+    ];
+    for mut engine in engines() {
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 1000);
+        let exit = engine.run(&mut hart, &memory(unreached), Budget::Unlimited, &NEVER);
+        assert_eq!(exit, Exit::Breakpoint);
+        for code in reached {
+            let mut hart = Hart::new(TEXT);
+            let exit = engine.run(&mut hart, &memory(code), Budget::Unlimited, &NEVER);
+            let tval = (TEXT.0 + 4).wrapping_sub(0x20000);
+            let fault = Trap {
+                cause: Cause::InstructionPageFault,
+                tval,
+            };
+            assert_eq!(exit, Exit::Trap(fault), "{code}");
+        }
+    }
+}
+
+#[test]
+fn a_cold_callee_that_rewrites_code_reaches_its_compiled_caller() {
+    // g returns 1 until p, called once, has patched it to return 2.
+    let code = "
+        loop: jalr ra, 0(s2)
+        add s0, s0, a0
+        addi a1, a1, -1
+        bne a1, a2, skip
+        jalr ra, 0(s3)
+        skip: bnez a1, loop
+        ebreak
+        g: addi a0, zero, 1
+        ret
+        p: sw t0, 0(t1)
+        fence.i
+        ret";
+    for mut engine in engines() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        memory.map(TEXT, 0x1000, all).unwrap();
+        memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+        let mut hart = Hart::new(TEXT);
+        let patched = assemble("addi a0, zero, 2").unwrap();
+        let patched = u32::from_le_bytes(patched[..4].try_into().unwrap());
+        hart.set_x(XReg::A1, 1000);
+        hart.set_x(XReg::A2, 500);
+        hart.set_x(XReg::S2, TEXT.0 + 7 * 4);
+        hart.set_x(XReg::S3, TEXT.0 + 9 * 4);
+        hart.set_x(XReg::T0, u64::from(patched));
+        hart.set_x(XReg::T1, TEXT.0 + 7 * 4);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!((exit, hart.x(XReg::S0)), (Exit::Breakpoint, 500 + 2 * 500));
+    }
+}
+
+#[test]
 fn deep_recursion_comes_back() {
     // f(n) = n == 0 ? 0 : 1 + f(n - 1), deeper than any host stack is long.
     let code = "

@@ -286,6 +286,12 @@ impl Translator<'_> {
     /// A side exit or jump to a known address.
     fn leave(&mut self, pc: u64) {
         self.flush(ALL_REGS);
+        if pc >> 32 != 0 {
+            // Only the guest's space has slots; the interpreter faults there.
+            let pc = self.iconst(pc | 1);
+            self.b.ins().return_(&[pc]);
+            return;
+        }
         if self.flavour.single {
             let pc = self.iconst(pc);
             self.b.ins().return_(&[pc]);
@@ -309,8 +315,14 @@ impl Translator<'_> {
             self.b.ins().return_(&[target]);
             return;
         }
-        if callee.is_none() {
-            self.refuse_high(target);
+        match callee {
+            Some(pc) if pc >> 32 != 0 => {
+                let pc = self.iconst(pc | 1);
+                self.b.ins().return_(&[pc]);
+                return;
+            }
+            Some(_) => {}
+            None => self.refuse_high(target),
         }
         let back = self.call_slot(target, callee);
         self.go_on_at(back, ret_pc, cont);
@@ -431,6 +443,7 @@ impl Translator<'_> {
 
     /// Code for a guest address: the arena ends where the slots begin.
     fn slot_entry(&mut self, target: Value, pc: Option<u64>) -> Value {
+        debug_assert!(pc.is_none_or(|pc| pc >> 32 == 0), "no slot there");
         let slots = self.engine(abi::SLOTS);
         // Slots change while code runs, so this load is not readonly.
         let flags = self.hart_flags.with_alias_region(None);
