@@ -126,27 +126,6 @@ pub(crate) unsafe extern "sysv64" fn step() {
     )
 }
 
-/// What engine word GET_FLAGS points to: MXCSR to its word; all registers kept.
-#[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn get_flags() {
-    naked_asm!(
-        "stmxcsr [rdi + {mxcsr}]",
-        "ret",
-        mxcsr = const abi::word(abi::MXCSR),
-    )
-}
-
-/// What engine word SET_FLAGS points to: MXCSR from its word; all registers
-/// kept.
-#[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn set_flags() {
-    naked_asm!(
-        "ldmxcsr [rdi + {mxcsr}]",
-        "ret",
-        mxcsr = const abi::word(abi::MXCSR),
-    )
-}
-
 /// MXCSR for a guest's `fflags` and `frm`; rounding to the nearest with ties
 /// away has no counterpart, nor have the reserved modes.
 pub(crate) fn mxcsr_of(fflags: u32, frm: u32) -> Option<u32> {

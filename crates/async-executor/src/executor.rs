@@ -89,6 +89,32 @@ struct Run<'a> {
     pending: Option<Exit>,
 }
 
+impl<'a> Run<'a> {
+    fn new(
+        tiered: &'a mut Tiered,
+        state: *mut HartState,
+        memory: &'a GuestMemory,
+        cache: Arc<CodeCache>,
+        preempt: &'a AtomicU32,
+    ) -> Run<'a> {
+        let code = cache.arena.entry(0).addr();
+        Run {
+            tiered,
+            memory,
+            frame: Frame {
+                hart: state,
+                code: code..code + ARENA_BYTES,
+                memory: memory.host_range(),
+                base: memory.host_base().addr(),
+            },
+            budget_counts: cache.flavour.counting,
+            cache,
+            preempt,
+            pending: None,
+        }
+    }
+}
+
 /// What the interpreter asks while it runs below a `Run`.
 struct RunTier<'a> {
     state: &'a mut TierState,
@@ -205,22 +231,7 @@ impl Tiered {
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
-        let base = memory.host_base().addr();
-        let code = cache.arena.entry(0).addr();
-        let mut run = Run {
-            tiered: self,
-            memory,
-            frame: Frame {
-                hart: state,
-                code: code..code + ARENA_BYTES,
-                memory: memory.host_range(),
-                base,
-            },
-            cache,
-            preempt,
-            budget_counts: kind == Kind::Counting,
-            pending: None,
-        };
+        let mut run = Run::new(self, state, memory, cache, preempt);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
@@ -295,21 +306,7 @@ impl Tiered {
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
-        let code = cache.arena.entry(0).addr();
-        let mut run = Run {
-            tiered: self,
-            memory,
-            frame: Frame {
-                hart: state,
-                code: code..code + ARENA_BYTES,
-                memory: memory.host_range(),
-                base: memory.host_base().addr(),
-            },
-            cache,
-            preempt: &NEVER,
-            budget_counts: false,
-            pending: None,
-        };
+        let mut run = Run::new(self, state, memory, cache, &NEVER);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
@@ -393,8 +390,6 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     words[abi::RUN] = run.expose_provenance() as u64;
     words[abi::BUDGET] = budget.min(i64::MAX as u64);
     words[abi::FAULT_PC] = 0;
-    words[abi::GET_FLAGS] = enter::get_flags as *const () as u64;
-    words[abi::SET_FLAGS] = enter::set_flags as *const () as u64;
 }
 
 /// Runs the guest from `state.pc`. Nested, it ends where the guest function

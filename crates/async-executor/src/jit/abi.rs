@@ -31,8 +31,6 @@
 //!   10 FAULT_ADDR   guest address that it accessed
 //!   11 FAULT_WRITE  1 if it was a write
 //!   12 SINK         results that exist for their flags only
-//!   13 GET_FLAGS    code that stores MXCSR into its word
-//!   14 SET_FLAGS    code that loads MXCSR from its word
 //! ```
 
 use vm_core::hart::layout;
@@ -50,8 +48,6 @@ pub(crate) const FAULT_PC: usize = 9;
 pub(crate) const FAULT_ADDR: usize = 10;
 pub(crate) const FAULT_WRITE: usize = 11;
 pub(crate) const SINK: usize = 12;
-pub(crate) const GET_FLAGS: usize = 13;
-pub(crate) const SET_FLAGS: usize = 14;
 
 /// Offset of an engine word from the hart pointer.
 pub(crate) const fn word(index: usize) -> i32 {

@@ -27,6 +27,8 @@ use vm_core::isa::{Inst, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{GuestAddr, XReg};
 
+use crate::block::end_of;
+
 /// Bits of integer registers, then of floating-point registers.
 pub(crate) type RegSet = u64;
 /// Every register that can be cached; `x0` is a constant.
@@ -136,24 +138,6 @@ pub(crate) struct Limits {
     pub(crate) inline_depth: usize,
     /// How often one callee may nest in itself.
     pub(crate) inline_recursion: usize,
-}
-
-/// Whether an instruction ends a block, before anything is known of targets.
-pub(crate) fn ends_block(inst: Inst) -> bool {
-    matches!(
-        inst,
-        Inst::Jal(_)
-            | Inst::Jalr(_)
-            | Inst::Beq(_)
-            | Inst::Bne(_)
-            | Inst::Blt(_)
-            | Inst::Bge(_)
-            | Inst::Bltu(_)
-            | Inst::Bgeu(_)
-            | Inst::Ecall(_)
-            | Inst::Ebreak(_)
-            | Inst::FenceI(_)
-    )
 }
 
 /// Displacement of a conditional branch.
@@ -349,7 +333,7 @@ impl Builder<'_> {
             }
             insts.push(located);
             self.region.inst_count += 1;
-            if ends_block(located.inst) {
+            if end_of(located.inst).is_some() {
                 break self.end_of(context, located);
             }
             pc = located.next_pc();
@@ -475,7 +459,7 @@ impl Builder<'_> {
                     Inst::Jal(a) if a.rd == XReg::Ra => reach(located.next_pc()),
                     Inst::Jal(a) => reach(pc.wrapping_add_signed(a.imm.into())),
                     Inst::Jalr(a) if a.rd == XReg::Ra => reach(located.next_pc()),
-                    inst if !ends_block(inst) => {
+                    inst if end_of(inst).is_none() => {
                         pc = located.next_pc();
                         continue;
                     }
