@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use common::{Answer, DATA, DATA_BYTES, Guest, TEXT, TempDir};
@@ -748,4 +749,42 @@ fn clocks_random_bytes_and_code() {
     let stats = g.process.stats();
     assert_eq!(stats.syscalls_unknown, 5);
     assert_eq!(stats.syscalls_by_name[0], ("clock_gettime".to_owned(), 4));
+}
+
+/// In a pid namespace of its own a process can belong to a session and a group
+/// whose leaders are outside; containers start programs that way.
+#[test]
+fn a_leader_outside_the_pid_namespace_has_the_id_0() {
+    const INSIDE: &str = "HARTLOOM_TEST_INSIDE_NAMESPACE";
+    const NAME: &str = "a_leader_outside_the_pid_namespace_has_the_id_0";
+    if std::env::var_os(INSIDE).is_some() {
+        let mut g = Guest::new();
+        assert_eq!(g.call(155, &[0]), 0, "getpgid");
+        assert_eq!(g.call(156, &[0]), 0, "getsid");
+        return;
+    }
+    let unshare = |program: &std::path::Path| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--pid", "--fork"])
+            .arg(program)
+            .env(INSIDE, "1");
+        command
+    };
+    if !unshare("true".as_ref())
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
+        println!("skipped: ids across pid namespaces: unshare is missing or not allowed");
+        return;
+    }
+    let output = unshare(&std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
 }

@@ -83,14 +83,18 @@ fn only_self(p: &Kernel, pid: u64) -> Result<(), Errno> {
     }
 }
 
+/// 0 where the group's leader is outside of this process's pid namespace.
 pub(super) fn getpgid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     only_self(p, call.args[0])?;
-    Ok(own_id(host::getpgrp().as_raw_nonzero().get()))
+    Ok(own_id(nix::unistd::getpgrp().as_raw()))
 }
 
 pub(super) fn getsid(p: &mut Kernel, call: &Call<'_>) -> Reply {
     only_self(p, call.args[0])?;
-    Ok(own_id(host::getsid(None)?.as_raw_nonzero().get()))
+    match nix::unistd::getsid(None) {
+        Ok(id) => Ok(own_id(id.as_raw())),
+        Err(error) => Err(Errno::from_raw_os_error(error as i32)),
+    }
 }
 
 pub(super) fn wait4(_: &mut Kernel, _: &Call<'_>) -> Reply {
