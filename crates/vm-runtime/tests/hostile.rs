@@ -3,10 +3,14 @@
 
 mod common;
 
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::{Answer, DATA, DATA_BYTES, Guest, TempDir};
+use vm_runtime::{ProcessConfig, Stdio};
 
 /// Marsaglia's xorshift64*.
 struct Random(u64);
@@ -48,9 +52,17 @@ impl Random {
 const ENDING: [u64; 6] = [93, 94, 129, 130, 131, 139];
 
 /// A guest that cannot harm the host: in an empty directory, its memory full
-/// of short relative paths.
+/// of short relative paths, its standard files of no name. `/dev/null` for
+/// those would do harm: root's `fchmod(0, 0)` takes it away from everybody.
 fn caged(dir: &TempDir, seed: &mut Random) -> Guest {
-    let mut g = Guest::new();
+    let (stdin, stdout) = std::io::pipe().unwrap();
+    // Neither pipe nor file, and nobody can write to it.
+    let stderr = UnixDatagram::unbound().unwrap();
+    let files: [OwnedFd; 3] = [stdin.into(), stdout.into(), stderr.into()];
+    let mut g = Guest::with(ProcessConfig {
+        stdio: Stdio::Files(files),
+        ..ProcessConfig::default()
+    });
     let path = g.put_str(0, dir.0.to_str().unwrap());
     assert_eq!(g.call(49, &[path]), 0, "chdir");
     let bytes: Vec<u8> = (0..DATA_BYTES)
@@ -63,9 +75,15 @@ fn caged(dir: &TempDir, seed: &mut Random) -> Guest {
     g
 }
 
+/// What garbage must not change for the rest of the machine.
+fn mode_of_dev_null() -> u32 {
+    std::fs::metadata("/dev/null").unwrap().permissions().mode()
+}
+
 #[test]
 fn garbage_in_every_call_is_answered() {
     let dir = TempDir::new("hostile");
+    let before = mode_of_dev_null();
     let mut random = Random(0x5eed_1234_5678_9abc);
     let begun = Instant::now();
     let mut g = caged(&dir, &mut random);
@@ -91,11 +109,13 @@ fn garbage_in_every_call_is_answered() {
             }
         }
     }
+    assert_eq!(mode_of_dev_null(), before);
 }
 
 #[test]
 fn huge_lengths_everywhere_are_answered() {
     let dir = TempDir::new("huge");
+    let before = mode_of_dev_null();
     let mut random = Random(7);
     let sizes = [
         u64::MAX,
@@ -123,6 +143,7 @@ fn huge_lengths_everywhere_are_answered() {
             }
         }
     }
+    assert_eq!(mode_of_dev_null(), before);
 }
 
 #[test]
