@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use vm_core::GuestAddr;
 use vm_core::elf::{Ids, Symbols};
 use vm_core::mem::GuestMemory;
@@ -85,9 +86,9 @@ impl Kernel {
         self.program.symbols(self.bias)
     }
 
-    /// The file the program came from.
-    pub(crate) fn program_path(&self) -> Option<&[u8]> {
-        self.program.path()
+    /// The file the program came from; `ENOENT` where it came from memory.
+    pub(crate) fn program_path(&self) -> Result<&[u8], Errno> {
+        self.program.path().ok_or(Errno::NOENT)
     }
 
     /// Changes the short name, cut where it is too long.

@@ -9,7 +9,7 @@ use vm_core::addr::{PAGE_BYTES, round_up_to_pages};
 use vm_core::error::MemoryError;
 use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
 
-use super::file::read_into;
+use super::transfer::read_into;
 use super::uptr::UserSlice;
 use super::{Call, Next, Reply};
 use crate::kernel::Kernel;

@@ -19,16 +19,21 @@ use vm_core::{GuestAddr, XReg};
 use crate::kernel::Kernel;
 use crate::outcome::Outcome;
 
-mod event;
-mod file;
-mod futex;
-mod memory;
-mod process;
-pub(crate) mod signal;
 pub(crate) mod table;
-mod time;
 mod trace;
 pub(crate) mod uptr;
+
+mod descriptor;
+mod event;
+mod futex;
+mod memory;
+mod path;
+mod process;
+pub(crate) mod signal;
+mod stat;
+mod terminal;
+mod time;
+mod transfer;
 
 pub(crate) use process::Limits;
 pub(crate) use time::Waiting;

@@ -7,7 +7,7 @@ use vm_core::GuestAddr;
 use vm_core::mem::GuestMemory;
 
 use super::uptr::{Record, UserPtr, word};
-use super::{Call, Next, Reply, file};
+use super::{Call, Next, Reply, transfer};
 use crate::kernel::Kernel;
 
 const NANOS: i64 = 1_000_000_000;
@@ -105,7 +105,7 @@ impl Kernel {
                 self.waiting = Some(Waiting { pc: call.pc, until });
                 return Waited::Interrupted;
             }
-            match clock_nanosleep_relative(ClockId::Monotonic, &shorter(left, file::PATIENCE)) {
+            match clock_nanosleep_relative(ClockId::Monotonic, &shorter(left, transfer::PATIENCE)) {
                 NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) => {}
                 // The host cannot sleep: let others run and look again.
                 NanosleepRelativeResult::Err(_) => rustix::thread::sched_yield(),
@@ -117,9 +117,9 @@ impl Kernel {
     /// As much of `until` as one host call may wait; `None` when it has come.
     pub(super) fn slice_until(&self, until: Option<Timespec>) -> Option<Timespec> {
         match until {
-            None => Some(file::PATIENCE),
+            None => Some(transfer::PATIENCE),
             Some(until) => time_left(until, host_gettime(ClockId::Monotonic))
-                .map(|left| shorter(left, file::PATIENCE)),
+                .map(|left| shorter(left, transfer::PATIENCE)),
         }
     }
 

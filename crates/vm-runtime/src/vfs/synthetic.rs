@@ -92,7 +92,7 @@ pub(crate) fn open(
 }
 
 fn open_program(kernel: &Kernel) -> Result<Arc<OpenFile>, Errno> {
-    let path = kernel.program_path().ok_or(Errno::NOENT)?;
+    let path = kernel.program_path()?;
     let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     OpenFile::new(fd).map(Arc::new)
 }

@@ -1,0 +1,88 @@
+//! What a file is: size, kind, owner, times, and the file system it is in.
+
+use rustix::fs::{self, AtFlags, Stat, Statx, StatxFlags, StatxTimestamp};
+
+use super::path::at_flags;
+use super::uptr::{Record, UserPtr};
+use super::{Call, Next, Reply};
+use crate::kernel::Kernel;
+
+pub(super) fn fstat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, buffer, ..] = *call.args;
+    let stat = fs::fstat(p.files.get(fd)?)?;
+    UserPtr(buffer).write(&p.memory, &guest_stat(&stat).0)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn newfstatat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, buffer, flags, ..] = *call.args;
+    let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let flags = at_flags(flags, known)?;
+    let (dir, path, flags) = p.resolve(dir, path, flags)?;
+    let stat = fs::statat(dir, path, flags)?;
+    UserPtr(buffer).write(&p.memory, &guest_stat(&stat).0)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn statx(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, flags, mask, buffer, ..] = *call.args;
+    let known = AtFlags::SYMLINK_NOFOLLOW
+        | AtFlags::NO_AUTOMOUNT
+        | AtFlags::EMPTY_PATH
+        | AtFlags::STATX_FORCE_SYNC
+        | AtFlags::STATX_DONT_SYNC;
+    let flags = at_flags(flags, known)?;
+    let (dir, path, flags) = p.resolve(dir, path, flags)?;
+    let statx = fs::statx(dir, path, flags, StatxFlags::from_bits_retain(mask as u32))?;
+    UserPtr(buffer).write(&p.memory, &guest_statx(&statx).0)?;
+    Ok(Next::Done(0))
+}
+
+/// `struct stat` of asm-generic/stat.h, which RISC-V uses and x86-64 does not.
+fn guest_stat(s: &Stat) -> Record<128> {
+    Record::new()
+        .u64(0, s.st_dev)
+        .u64(8, s.st_ino)
+        .u32(16, s.st_mode)
+        .u32(20, s.st_nlink as u32)
+        .u32(24, s.st_uid)
+        .u32(28, s.st_gid)
+        .u64(32, s.st_rdev)
+        .i64(48, s.st_size)
+        .u32(56, s.st_blksize as u32)
+        .i64(64, s.st_blocks)
+        .i64(72, s.st_atime)
+        .u64(80, s.st_atime_nsec)
+        .i64(88, s.st_mtime)
+        .u64(96, s.st_mtime_nsec)
+        .i64(104, s.st_ctime)
+        .u64(112, s.st_ctime_nsec)
+}
+
+/// `struct statx`, which is the same everywhere.
+fn guest_statx(s: &Statx) -> Record<256> {
+    let time = |record: Record<256>, at: usize, t: &StatxTimestamp| {
+        record.i64(at, t.tv_sec).u32(at + 8, t.tv_nsec)
+    };
+    let record = Record::new()
+        .u32(0, s.stx_mask)
+        .u32(4, s.stx_blksize)
+        .u64(8, s.stx_attributes.bits())
+        .u32(16, s.stx_nlink)
+        .u32(20, s.stx_uid)
+        .u32(24, s.stx_gid)
+        .u16(28, s.stx_mode)
+        .u64(32, s.stx_ino)
+        .u64(40, s.stx_size)
+        .u64(48, s.stx_blocks)
+        .u64(56, s.stx_attributes_mask.bits())
+        .u32(128, s.stx_rdev_major)
+        .u32(132, s.stx_rdev_minor)
+        .u32(136, s.stx_dev_major)
+        .u32(140, s.stx_dev_minor)
+        .u64(144, s.stx_mnt_id);
+    let record = time(record, 64, &s.stx_atime);
+    let record = time(record, 80, &s.stx_btime);
+    let record = time(record, 96, &s.stx_ctime);
+    time(record, 112, &s.stx_mtime)
+}

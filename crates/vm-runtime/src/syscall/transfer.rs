@@ -1,0 +1,288 @@
+//! Reading and writing: bytes between guest memory and files of the host.
+//!
+//! Bulk data moves in chunks through one buffer of the process, so that no
+//! guest length decides an allocation. What Linux would do with a buffer that
+//! is partly bad is done here: the good part counts, and `EFAULT` is the
+//! answer only where nothing was moved. A read never takes more from a pipe
+//! than the guest has room for.
+//!
+//! ```text
+//!   write: guest ──Cursor::copy_out──> chunk ──host write──>
+//!   read:  guest <──Cursor::copy_in─── chunk <──host read───
+//! ```
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use vm_core::mem::GuestMemory;
+
+use super::uptr::{Cursor, IOVEC_COUNT_MAX, UserPtr, UserSlice, word};
+use super::{Call, Next, Reply, signal};
+use crate::kernel::Kernel;
+use crate::signal::Signal;
+use crate::vfs::{FileKind, OpenFile};
+
+/// Bytes that are copied at a time.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// A write of this size to a pipe that polls as writable does not block
+/// (`PIPE_BUF`).
+const PIPE_ATOMIC_BYTES: u64 = 4096;
+
+/// How long a wait lasts before the preempt word is looked at again.
+pub(super) const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+pub(super) fn read(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, ..] = *call.args;
+    transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], None)
+}
+
+pub(super) fn pread64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, offset, ..] = *call.args;
+    let offset = checked_offset(offset)?;
+    transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
+}
+
+pub(super) fn readv(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let slices = io_vector(p, call)?;
+    transfer_in(p, call, call.args[0], &slices, None)
+}
+
+pub(super) fn write(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, ..] = *call.args;
+    transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], None)
+}
+
+pub(super) fn pwrite64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, start, bytes, offset, ..] = *call.args;
+    let offset = checked_offset(offset)?;
+    transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
+}
+
+pub(super) fn writev(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let slices = io_vector(p, call)?;
+    transfer_out(p, call, call.args[0], &slices, None)
+}
+
+fn checked_offset(offset: u64) -> Result<u64, Errno> {
+    if offset > i64::MAX as u64 {
+        Err(Errno::INVAL)
+    } else {
+        Ok(offset)
+    }
+}
+
+/// The vector of a call, copied once so that the guest cannot change it
+/// between check and use.
+fn io_vector(p: &Kernel, call: &Call<'_>) -> Result<Vec<UserSlice>, Errno> {
+    let [_, vector, count, ..] = *call.args;
+    if count > IOVEC_COUNT_MAX {
+        return Err(Errno::INVAL);
+    }
+    let mut slices = Vec::with_capacity(count as usize);
+    for i in 0..count {
+        let entry = UserPtr(vector).at(16 * i).read::<16>(&p.memory)?;
+        let slice = UserSlice::new(word(&entry, 0), word(&entry, 8));
+        if slice.bytes > i64::MAX as u64 {
+            return Err(Errno::INVAL);
+        }
+        slices.push(slice);
+    }
+    Ok(slices)
+}
+
+fn transfer_in(
+    p: &mut Kernel,
+    call: &Call<'_>,
+    fd: u64,
+    slices: &[UserSlice],
+    at: Option<u64>,
+) -> Reply {
+    let Kernel {
+        files,
+        memory,
+        bounce,
+        ..
+    } = p;
+    let file = &**files.get(fd)?;
+    if !file.readable {
+        return Err(Errno::BADF);
+    }
+    if file.kind == FileKind::Directory {
+        return Err(Errno::ISDIR);
+    }
+    let total = Cursor::total(slices);
+    let mut cursor = Cursor::new(slices);
+    let mut done = 0;
+    while done < total {
+        let want = cursor.writable(memory, (total - done).min(CHUNK_BYTES));
+        if want == 0 {
+            return partial(done, Errno::FAULT);
+        }
+        if at.is_none() && !wait_until_ready(file, PollFlags::IN, call) {
+            return Ok(if done > 0 {
+                Next::Done(done)
+            } else {
+                Next::Interrupted
+            });
+        }
+        let chunk = chunk(bounce, want);
+        let got = match at {
+            None => rustix::io::read(file, &mut *chunk),
+            Some(at) => rustix::io::pread(file, &mut *chunk, at + done),
+        };
+        match got {
+            Ok(got) => {
+                // The room was checked, and this process has one thread.
+                cursor.copy_in(memory, &chunk[..got]);
+                done += got as u64;
+                if (got as u64) < want || file.kind != FileKind::Regular {
+                    break;
+                }
+            }
+            Err(Errno::INTR) if !call.is_preempted() => {}
+            Err(Errno::INTR) if done == 0 => return Ok(Next::Interrupted),
+            Err(errno) => return partial(done, errno),
+        }
+    }
+    Ok(Next::Done(done))
+}
+
+fn transfer_out(
+    p: &mut Kernel,
+    call: &Call<'_>,
+    fd: u64,
+    slices: &[UserSlice],
+    at: Option<u64>,
+) -> Reply {
+    let Kernel {
+        files,
+        memory,
+        bounce,
+        ..
+    } = p;
+    let file = &**files.get(fd)?;
+    if !file.writable {
+        return Err(Errno::BADF);
+    }
+    let total = Cursor::total(slices);
+    let mut cursor = Cursor::new(slices);
+    // A blocking pipe is fed in pieces that cannot block once it polls ready.
+    let step = match file.kind {
+        FileKind::Fifo if !file.is_nonblocking() => PIPE_ATOMIC_BYTES,
+        _ => CHUNK_BYTES,
+    };
+    let mut done = 0;
+    while done < total {
+        let chunk = chunk(bounce, (total - done).min(step));
+        let good = cursor.copy_out(memory, chunk);
+        if good == 0 {
+            return partial(done, Errno::FAULT);
+        }
+        let chunk = &chunk[..good];
+        let sent = loop {
+            if file.kind == FileKind::Fifo && !wait_until_ready(file, PollFlags::OUT, call) {
+                return Ok(if done > 0 {
+                    Next::Done(done)
+                } else {
+                    Next::Interrupted
+                });
+            }
+            let sent = match at {
+                None => rustix::io::write(file, chunk),
+                Some(at) => match at.checked_add(done) {
+                    Some(at) => rustix::io::pwrite(file, chunk, at),
+                    None => Err(Errno::FBIG),
+                },
+            };
+            match sent {
+                Err(Errno::INTR) if !call.is_preempted() => {}
+                Err(Errno::INTR) if done == 0 => return Ok(Next::Interrupted),
+                sent => break sent,
+            }
+        };
+        match sent {
+            Ok(sent) => {
+                done += sent as u64;
+                if sent < good {
+                    break;
+                }
+            }
+            Err(Errno::PIPE) if done == 0 => {
+                return signal::raise(p, call, Signal::PIPE, Errno::PIPE);
+            }
+            Err(errno) => return partial(done, errno),
+        }
+    }
+    Ok(Next::Done(done))
+}
+
+/// What was moved before the error counts, as on Linux.
+fn partial(done: u64, errno: Errno) -> Reply {
+    if done > 0 {
+        Ok(Next::Done(done))
+    } else {
+        Err(errno)
+    }
+}
+
+/// The first bytes of the process' buffer, which grows to [`CHUNK_BYTES`] at
+/// most.
+fn chunk(bounce: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
+    debug_assert!(bytes <= CHUNK_BYTES);
+    let bytes = bytes as usize;
+    if bounce.len() < bytes {
+        bounce.resize(bytes.next_power_of_two().max(4096), 0);
+    }
+    &mut bounce[..bytes]
+}
+
+/// Waits for a file that can block. `false` when the run is to end first.
+fn wait_until_ready(file: &OpenFile, wanted: PollFlags, call: &Call<'_>) -> bool {
+    if file.kind == FileKind::Regular || file.is_nonblocking() {
+        return true;
+    }
+    loop {
+        let preempted = call.is_preempted();
+        let patience = if preempted {
+            Timespec::default()
+        } else {
+            PATIENCE
+        };
+        match rustix::event::poll(&mut [PollFd::new(file, wanted)], Some(&patience)) {
+            Ok(0) | Err(Errno::INTR) if preempted => return false,
+            Ok(0) | Err(Errno::INTR) => {}
+            // Ready, or an error that the call itself will report.
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// Fills guest memory from a file, for `mmap`; bytes beyond its end stay.
+pub(super) fn read_into(
+    memory: &GuestMemory,
+    bounce: &mut Vec<u8>,
+    file: &OpenFile,
+    target: UserSlice,
+    offset: u64,
+) -> Result<(), Errno> {
+    let slices = [target];
+    let mut cursor = Cursor::new(&slices);
+    let mut done = 0;
+    while done < target.bytes {
+        let chunk = chunk(bounce, (target.bytes - done).min(CHUNK_BYTES));
+        let at = offset.checked_add(done).ok_or(Errno::OVERFLOW)?;
+        match rustix::io::pread(file, &mut *chunk, at) {
+            Ok(0) => break,
+            Ok(got) => {
+                cursor.copy_in(memory, &chunk[..got]);
+                done += got as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
