@@ -37,11 +37,19 @@ mod nr {
     pub(crate) const DUP3: u64 = 24;
     pub(crate) const FCNTL: u64 = 25;
     pub(crate) const IOCTL: u64 = 29;
+    pub(crate) const FLOCK: u64 = 32;
+    pub(crate) const MKNODAT: u64 = 33;
     pub(crate) const MKDIRAT: u64 = 34;
     pub(crate) const UNLINKAT: u64 = 35;
+    pub(crate) const STATFS: u64 = 43;
+    pub(crate) const FSTATFS: u64 = 44;
+    pub(crate) const TRUNCATE: u64 = 45;
     pub(crate) const FTRUNCATE: u64 = 46;
+    pub(crate) const FALLOCATE: u64 = 47;
     pub(crate) const FACCESSAT: u64 = 48;
     pub(crate) const CHDIR: u64 = 49;
+    pub(crate) const FCHOWNAT: u64 = 54;
+    pub(crate) const FCHOWN: u64 = 55;
     pub(crate) const OPENAT: u64 = 56;
     pub(crate) const CLOSE: u64 = 57;
     pub(crate) const PIPE2: u64 = 59;
@@ -52,19 +60,28 @@ mod nr {
     pub(crate) const READV: u64 = 65;
     pub(crate) const WRITEV: u64 = 66;
     pub(crate) const PREAD64: u64 = 67;
+    pub(crate) const PREADV: u64 = 69;
+    pub(crate) const PWRITEV: u64 = 70;
+    pub(crate) const SENDFILE: u64 = 71;
+    pub(crate) const PSELECT6: u64 = 72;
     pub(crate) const PPOLL: u64 = 73;
     pub(crate) const READLINKAT: u64 = 78;
     pub(crate) const NEWFSTATAT: u64 = 79;
     pub(crate) const FSTAT: u64 = 80;
+    pub(crate) const UTIMENSAT: u64 = 88;
     pub(crate) const EXIT_GROUP: u64 = 94;
     pub(crate) const FUTEX: u64 = 98;
     pub(crate) const NANOSLEEP: u64 = 101;
     pub(crate) const CLOCK_GETTIME: u64 = 113;
     pub(crate) const CLOCK_NANOSLEEP: u64 = 115;
+    pub(crate) const SCHED_SETAFFINITY: u64 = 122;
+    pub(crate) const SCHED_GET_PRIORITY_MAX: u64 = 125;
     pub(crate) const KILL: u64 = 129;
     pub(crate) const TGKILL: u64 = 131;
     pub(crate) const SIGACTION: u64 = 134;
     pub(crate) const SIGPROCMASK: u64 = 135;
+    pub(crate) const GETPRIORITY: u64 = 141;
+    pub(crate) const GETGROUPS: u64 = 158;
     pub(crate) const UNAME: u64 = 160;
     pub(crate) const UMASK: u64 = 166;
     pub(crate) const PRCTL: u64 = 167;
@@ -74,11 +91,16 @@ mod nr {
     pub(crate) const MREMAP: u64 = 216;
     pub(crate) const MMAP: u64 = 222;
     pub(crate) const MPROTECT: u64 = 226;
+    pub(crate) const MLOCK: u64 = 228;
+    pub(crate) const MINCORE: u64 = 232;
     pub(crate) const MADVISE: u64 = 233;
     pub(crate) const FLUSH_ICACHE: u64 = 259;
     pub(crate) const PRLIMIT64: u64 = 261;
     pub(crate) const GETRANDOM: u64 = 278;
+    pub(crate) const MEMFD_CREATE: u64 = 279;
+    pub(crate) const COPY_FILE_RANGE: u64 = 285;
     pub(crate) const STATX: u64 = 291;
+    pub(crate) const FACCESSAT2: u64 = 439;
 }
 
 const O_RDWR: u64 = 2;
@@ -283,6 +305,14 @@ fn standard_files_are_the_ones_given() {
     assert_eq!(g.call(nr::READ, &[0, DATA, 10]), 2);
     assert_eq!(g.call(nr::WRITE, &[1, DATA, 2]), 2);
     assert_eq!(g.call(nr::WRITE, &[0, DATA, 2]), EBADF, "the reading end");
+    // Whether /dev/stdin is there depends on the guest's descriptor 0.
+    let name = g.put_str(0xf000, "/dev/stdin");
+    assert_eq!(g.call(nr::FACCESSAT, &[AT_FDCWD, name, 0]), 0);
+    assert_eq!(g.call(nr::DUP, &[0]), 3);
+    assert_eq!(g.call(nr::CLOSE, &[0]), 0);
+    assert_eq!(g.call(nr::FACCESSAT, &[AT_FDCWD, name, 0]), EBADF);
+    assert_eq!(g.call(nr::DUP, &[3]), 0);
+    assert_eq!(g.call(nr::CLOSE, &[3]), 0);
     assert_eq!(g.call(nr::DUP3, &[1, 10, O_CLOEXEC]), 10);
     assert_eq!(g.call(nr::DUP3, &[1, 1, 0]), EINVAL);
     assert_eq!(g.call(nr::DUP3, &[1, 5000, 0]), EBADF);
@@ -297,6 +327,299 @@ fn standard_files_are_the_ones_given() {
     assert_eq!(g.call(nr::IOCTL, &[99, 0x5401, DATA]), EBADF);
     assert_eq!(g.call(nr::IOCTL, &[0, 0x541b, DATA]), 0);
     assert_eq!(g.get_u32(DATA), 0);
+}
+
+/// `struct flock` of a range from the beginning of the file.
+fn range_lock(kind: u16, bytes: u64) -> Vec<u8> {
+    let mut record = vec![0; 32];
+    record[..2].copy_from_slice(&kind.to_le_bytes());
+    record[16..24].copy_from_slice(&bytes.to_le_bytes());
+    record
+}
+
+/// SQLite opens no database without these.
+#[test]
+fn locks_are_seen_by_other_open_files_and_wait_for_them() {
+    const SETLK: u64 = 6;
+    const OFD_GETLK: u64 = 36;
+    const OFD_SETLK: u64 = 37;
+    const OFD_SETLKW: u64 = 38;
+    let dir = TempDir::new("locks");
+    let g = &mut Guest::new();
+    let path = dir.path("a");
+    let (a, b) = (
+        open(g, &path, O_RDWR | O_CREAT) as u64,
+        open(g, &path, O_RDWR) as u64,
+    );
+    let exclusive = g.put(0, &range_lock(1, 100));
+    let release = g.put(64, &range_lock(2, 100));
+    assert_eq!(g.call(nr::FCNTL, &[a, SETLK, exclusive]), 0);
+    // A process does not lock itself out, nor does it lock what it closed.
+    assert_eq!(g.call(nr::FCNTL, &[b, SETLK, exclusive]), 0);
+    assert_eq!(g.call(nr::FCNTL, &[a, SETLK, release]), 0);
+
+    assert_eq!(g.call(nr::FCNTL, &[a, OFD_SETLK, exclusive]), 0);
+    assert_eq!(g.call(nr::FCNTL, &[b, OFD_SETLK, exclusive]), EAGAIN);
+    let asked = g.put(128, &range_lock(1, 0));
+    assert_eq!(g.call(nr::FCNTL, &[b, OFD_GETLK, asked]), 0);
+    let found: [u8; 32] = g.get(asked);
+    assert_eq!(found[..2], [1, 0], "a write lock");
+    assert_eq!(found[16], 100, "of 100 bytes");
+    assert_eq!(found[24..28], [0xff; 4], "of no process in particular");
+    g.preempt.store(1, Ordering::Relaxed);
+    let wait = [b, OFD_SETLKW, exclusive];
+    assert_eq!(g.attempt(nr::FCNTL, &wait), Answer::Interrupted);
+    g.preempt.store(0, Ordering::Relaxed);
+    assert_eq!(g.call(nr::FCNTL, &[a, OFD_SETLK, release]), 0);
+    assert_eq!(g.call(nr::FCNTL, &wait), 0);
+    assert_eq!(g.call(nr::FCNTL, &[a, SETLK, DATA + DATA_BYTES]), EFAULT);
+    let nonsense = g.put(192, &range_lock(77, 1));
+    assert_eq!(g.call(nr::FCNTL, &[a, SETLK, nonsense]), EINVAL);
+    assert_eq!(g.call(nr::FCNTL, &[99, SETLK, exclusive]), EBADF);
+
+    assert_eq!(g.call(nr::FLOCK, &[a, 2]), 0);
+    assert_eq!(g.call(nr::FLOCK, &[b, 2 | 4]), EAGAIN);
+    g.preempt.store(1, Ordering::Relaxed);
+    assert_eq!(g.attempt(nr::FLOCK, &[b, 1]), Answer::Interrupted);
+    g.preempt.store(0, Ordering::Relaxed);
+    assert_eq!(g.call(nr::FLOCK, &[a, 8]), 0);
+    assert_eq!(g.call(nr::FLOCK, &[b, 1]), 0);
+    assert_eq!(g.call(nr::FLOCK, &[b, 3]), EINVAL);
+    assert_eq!(g.call(nr::FLOCK, &[99, 1]), EBADF);
+}
+
+#[test]
+fn files_are_copied_filled_and_cut() {
+    let dir = TempDir::new("copies");
+    let g = &mut Guest::new();
+    let (path, other) = (dir.path("a"), dir.path("b"));
+    let fd = open(g, &path, O_RDWR | O_CREAT) as u64;
+    let read_only = open(g, &path, 0) as u64;
+    let copy = open(g, &other, O_RDWR | O_CREAT) as u64;
+    let text = g.put(0, b"0123456789");
+    let vector = g.put(64, &[text, 4, text + 8, 2].map(u64::to_le_bytes).concat());
+    assert_eq!(g.call(nr::PWRITEV, &[fd, vector, 2, 3]), 6);
+    assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\x00012389");
+    let target = g.put(
+        64,
+        &[DATA + 200, 3, DATA + 300, 9]
+            .map(u64::to_le_bytes)
+            .concat(),
+    );
+    assert_eq!(g.call(nr::PREADV, &[fd, target, 2, 2]), 7);
+    assert_eq!(
+        (g.get(DATA + 200), g.get(DATA + 300)),
+        (*b"\x0001", *b"2389")
+    );
+    assert_eq!(g.call(nr::PREADV, &[fd, target, 2, 1 << 63]), EINVAL);
+    assert_eq!(g.call(nr::PWRITEV, &[read_only, vector, 2, 0]), EBADF);
+
+    // From an offset that moves on, the file's own staying where it is.
+    let at = g.put(400, &3_u64.to_le_bytes());
+    assert_eq!(g.call(nr::SENDFILE, &[copy, fd, at, 100]), 6);
+    assert_eq!(g.get_u64(at), 9);
+    assert_eq!(g.call(nr::SENDFILE, &[copy, fd, at, 100]), 0);
+    assert_eq!(g.call(nr::LSEEK, &[fd, 0, 1]), 0);
+    assert_eq!(std::fs::read(&other).unwrap(), b"012389");
+    assert_eq!(g.call(nr::SENDFILE, &[read_only, fd, 0, 1]), EBADF);
+    assert_eq!(
+        g.call(nr::SENDFILE, &[copy, fd, DATA + DATA_BYTES, 1]),
+        EFAULT
+    );
+    let (reader, writer) = pipe(g, 0);
+    assert_eq!(g.call(nr::SENDFILE, &[writer, fd, 0, 5]), 5);
+    assert_eq!(g.call(nr::READ, &[reader, DATA + 600, 10]), 5);
+    assert_eq!(g.get(DATA + 600), *b"\0\0\x0001");
+
+    let at = g.put(400, &6_u64.to_le_bytes());
+    let copied = g.call(nr::COPY_FILE_RANGE, &[fd, at, copy, 0, 3, 0]);
+    assert_eq!((copied, g.get_u64(at)), (3, 9));
+    assert_eq!(std::fs::read(&other).unwrap(), b"012389389");
+    assert_eq!(g.call(nr::COPY_FILE_RANGE, &[fd, 0, copy, 0, 3, 1]), EINVAL);
+    assert_eq!(
+        g.call(nr::COPY_FILE_RANGE, &[fd, 0, read_only, 0, 3, 0]),
+        EBADF
+    );
+
+    assert_eq!(g.call(nr::FALLOCATE, &[fd, 0, 0, 5000]), 0);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 5000);
+    assert_eq!(g.call(nr::FALLOCATE, &[fd, 0, 0, 0]), EINVAL);
+    assert_eq!(g.call(nr::FALLOCATE, &[read_only, 0, 0, 1]), EBADF);
+    let name = g.put_str(0xf000, &path);
+    assert_eq!(g.call(nr::TRUNCATE, &[name, 7]), 0);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 7);
+    assert_eq!(g.call(nr::TRUNCATE, &[name, u64::MAX]), EINVAL);
+    let directory = g.put_str(0xf000, dir.0.to_str().unwrap());
+    assert_eq!(g.call(nr::TRUNCATE, &[directory, 0]), EISDIR);
+
+    let name = g.put_str(0xf000, "scratch");
+    let memory = g.call(nr::MEMFD_CREATE, &[name, 1]) as u64;
+    assert_eq!(g.call(nr::FCNTL, &[memory, 1]), 1, "close on exec");
+    assert_eq!(g.call(nr::WRITE, &[memory, text, 10]), 10);
+    assert_eq!(g.call(nr::MEMFD_CREATE, &[name, 1 << 20]), EINVAL);
+    let long = g.put_str(0xf000, &"x".repeat(250));
+    assert_eq!(g.call(nr::MEMFD_CREATE, &[long, 0]), EINVAL);
+}
+
+#[test]
+fn owners_times_kinds_and_file_systems() {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    const OMIT: u64 = (1 << 30) - 2;
+    let dir = TempDir::new("owners");
+    let g = &mut Guest::new();
+    let path = dir.path("a");
+    let fd = open(g, &path, O_RDWR | O_CREAT) as u64;
+    let name = g.put_str(0xf000, &path);
+    let times = g.put(0, &[1000_u64, 5, 2000, 6].map(u64::to_le_bytes).concat());
+    assert_eq!(g.call(nr::UTIMENSAT, &[AT_FDCWD, name, times, 0]), 0);
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!((found.atime(), found.atime_nsec()), (1000, 5));
+    assert_eq!((found.mtime(), found.mtime_nsec()), (2000, 6));
+    let times = g.put(0, &[0_u64, OMIT, 3000, 0].map(u64::to_le_bytes).concat());
+    assert_eq!(g.call(nr::UTIMENSAT, &[fd, 0, times, 0]), 0, "futimens");
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!((found.atime(), found.mtime()), (1000, 3000));
+    assert_eq!(g.call(nr::UTIMENSAT, &[AT_FDCWD, name, 0, 0]), 0, "now");
+    assert!(std::fs::metadata(&path).unwrap().mtime() > 1_000_000_000);
+    assert_eq!(g.call(nr::UTIMENSAT, &[AT_FDCWD, 0, times, 0]), EFAULT);
+    assert_eq!(g.call(nr::UTIMENSAT, &[AT_FDCWD, name, times, 1]), EINVAL);
+    let bad = g.put(0, &[0_u64, 1 << 30, 0, 0].map(u64::to_le_bytes).concat());
+    assert_eq!(g.call(nr::UTIMENSAT, &[AT_FDCWD, name, bad, 0]), EINVAL);
+
+    let (uid, gid) = (found.uid().into(), found.gid().into());
+    assert_eq!(g.call(nr::FCHOWN, &[fd, uid, gid]), 0);
+    let keep = u64::from(u32::MAX);
+    assert_eq!(g.call(nr::FCHOWNAT, &[AT_FDCWD, name, keep, keep, 0]), 0);
+    assert_eq!(
+        g.call(nr::FCHOWNAT, &[AT_FDCWD, name, keep, keep, 1]),
+        EINVAL
+    );
+    let missing = g.put_str(0xe000, &dir.path("missing"));
+    assert_eq!(
+        g.call(nr::FCHOWNAT, &[AT_FDCWD, missing, keep, keep, 0]),
+        ENOENT
+    );
+
+    let fifo = g.put_str(0xe000, &dir.path("fifo"));
+    assert_eq!(g.call(nr::MKNODAT, &[AT_FDCWD, fifo, 0o010_600, 0]), 0);
+    assert!(
+        dir.0
+            .join("fifo")
+            .symlink_metadata()
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    assert_eq!(
+        g.call(nr::TRUNCATE, &[fifo, 0]),
+        EINVAL,
+        "and does not wait"
+    );
+    let device = g.put_str(0xe000, &dir.path("device"));
+    assert_eq!(
+        g.call(nr::MKNODAT, &[AT_FDCWD, device, 0o020_600, 0x103]),
+        -1,
+        "EPERM"
+    );
+    assert_eq!(
+        g.call(nr::MKNODAT, &[AT_FDCWD, device, 0o040_600, 0]),
+        EINVAL
+    );
+    assert_eq!(
+        g.call(nr::MKNODAT, &[AT_FDCWD, device, 0o644, 0]),
+        0,
+        "a file"
+    );
+
+    assert_eq!(g.call(nr::STATFS, &[name, DATA]), 0);
+    assert_eq!(g.call(nr::FSTATFS, &[fd, DATA + 200]), 0);
+    assert_eq!(g.get_u64(DATA), g.get_u64(DATA + 200), "the same type");
+    assert!(g.get_u64(DATA + 8) >= 512, "bytes of a block");
+    assert!(g.get_u64(DATA + 64) >= 14, "bytes of a name");
+    assert_eq!(g.call(nr::STATFS, &[missing, DATA + DATA_BYTES]), EFAULT);
+    // Rights of a descriptor, which only faccessat2 asks for.
+    let empty = g.put_str(0xe000, "");
+    assert_eq!(g.call(nr::FACCESSAT2, &[fd, empty, 4, 0x1000]), 0);
+    assert_eq!(g.call(nr::FACCESSAT2, &[AT_FDCWD, name, 4, 0x100]), 0);
+    assert_eq!(g.call(nr::FACCESSAT2, &[AT_FDCWD, name, 4, 1]), EINVAL);
+}
+
+#[test]
+fn select_says_which_descriptors_are_ready() {
+    let g = &mut Guest::new();
+    let (reader, writer) = pipe(g, 0);
+    let set = |fds: &[u64]| fds.iter().fold(0_u64, |set, fd| set | 1 << fd);
+    let put = |g: &Guest, read: u64, write: u64| {
+        g.put(0, &[read, write, 0].map(u64::to_le_bytes).concat());
+    };
+    let now = g.put(100, &[0_u64; 2].map(u64::to_le_bytes).concat());
+    let day = g.put(200, &[86_400_u64, 0].map(u64::to_le_bytes).concat());
+    put(g, set(&[reader]), set(&[writer]));
+    let all = [writer + 1, DATA, DATA + 8, DATA + 16, now, 0];
+    assert_eq!(g.call(nr::PSELECT6, &all), 1);
+    assert_eq!((g.get_u64(DATA), g.get_u64(DATA + 8)), (0, set(&[writer])));
+    assert_eq!(g.call(nr::WRITE, &[writer, DATA, 1]), 1);
+    put(g, set(&[reader]), set(&[writer]));
+    let until = [writer + 1, DATA, DATA + 8, 0, day, 0];
+    assert_eq!(g.call(nr::PSELECT6, &until), 2);
+    assert_eq!(
+        (g.get_u64(DATA), g.get_u64(DATA + 8)),
+        (set(&[reader]), set(&[writer]))
+    );
+    let left = g.get_u64(day);
+    assert!((1..86_400).contains(&left), "{left} s of a day are left");
+    // Descriptors from the count on are not looked at.
+    put(g, set(&[40]), 0);
+    assert_eq!(g.call(nr::PSELECT6, &[writer, DATA, 0, 0, now, 0]), 0);
+    put(g, set(&[40]), 0);
+    assert_eq!(g.call(nr::PSELECT6, &[64, DATA, 0, 0, now, 0]), EBADF);
+    assert_eq!(
+        g.call(nr::PSELECT6, &[u64::MAX, DATA, 0, 0, now, 0]),
+        EINVAL
+    );
+    assert_eq!(
+        g.call(nr::PSELECT6, &[1, DATA + DATA_BYTES, 0, 0, now, 0]),
+        EFAULT
+    );
+    assert_eq!(g.call(nr::READ, &[reader, DATA, 1]), 1);
+    put(g, set(&[reader]), 0);
+    g.preempt.store(1, Ordering::Relaxed);
+    let for_ever = [reader + 1, DATA, 0, 0, 0, 0];
+    assert_eq!(g.attempt(nr::PSELECT6, &for_ever), Answer::Interrupted);
+    assert_eq!(g.get_u64(DATA), set(&[reader]), "to be asked again");
+}
+
+#[test]
+fn what_there_is_one_of_is_answered() {
+    let g = &mut Guest::new();
+    let mask = g.put(0, &1_u64.to_le_bytes());
+    assert_eq!(g.call(nr::SCHED_SETAFFINITY, &[0, 8, mask]), 0);
+    let other = g.put(8, &2_u64.to_le_bytes());
+    assert_eq!(g.call(nr::SCHED_SETAFFINITY, &[0, 8, other]), EINVAL);
+    assert_eq!(g.call(nr::SCHED_GET_PRIORITY_MAX, &[1]), 99);
+    assert_eq!(g.call(nr::SCHED_GET_PRIORITY_MAX, &[77]), EINVAL);
+    let nice = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(g.call(nr::GETPRIORITY, &[0, 0]), i64::from(20 - nice));
+    assert_eq!(g.call(nr::GETPRIORITY, &[1, 0]), EINVAL);
+    let groups = rustix::process::getgroups().unwrap();
+    assert_eq!(g.call(nr::GETGROUPS, &[0, 0]), groups.len() as i64);
+    assert_eq!(g.call(nr::GETGROUPS, &[u64::MAX, 0]), EINVAL);
+    assert_eq!(g.call(nr::GETGROUPS, &[1000, DATA]), groups.len() as i64);
+    if let Some(first) = groups.first() {
+        assert_eq!(g.get_u32(DATA), first.as_raw());
+    }
+
+    assert_eq!(g.call(nr::MLOCK, &[DATA + 100, 5000]), 0);
+    assert_eq!(g.call(nr::MLOCK, &[DATA, DATA_BYTES + 1]), ENOMEM);
+    assert_eq!(g.call(nr::MLOCK, &[DATA, u64::MAX]), ENOMEM);
+    assert_eq!(g.call(nr::MINCORE, &[DATA, 3 * PAGE, DATA]), 0);
+    assert_eq!(g.get(DATA), [1, 1, 1]);
+    assert_eq!(g.call(nr::MINCORE, &[DATA + 1, PAGE, DATA]), EINVAL);
+    assert_eq!(g.call(nr::MINCORE, &[DATA, DATA_BYTES + 1, DATA]), ENOMEM);
+    assert_eq!(
+        g.call(nr::MINCORE, &[DATA, PAGE, DATA + DATA_BYTES]),
+        EFAULT
+    );
 }
 
 #[test]

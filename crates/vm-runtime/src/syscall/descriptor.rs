@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{self, FileType, OFlags, RawDir, SeekFrom};
+use rustix::fs::{self, FallocateFlags, FileType, MemfdFlags, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::path::permissions;
+use super::path::{owners, permissions};
 use super::uptr::{Cursor, Record, UserPtr, UserSlice};
-use super::{Call, Next, Reply};
+use super::{Call, Next, Reply, lock};
 use crate::kernel::Kernel;
 use crate::vfs::OpenFile;
 
@@ -109,6 +109,12 @@ pub(super) fn fcntl(p: &mut Kernel, call: &Call<'_>) -> Reply {
             let bytes = usize::try_from(arg as u32).map_err(|_| Errno::INVAL)?;
             rustix::pipe::fcntl_setpipe_size(file, bytes)? as u64
         }
+        lock::F_GETLK
+        | lock::F_SETLK
+        | lock::F_SETLKW
+        | lock::F_OFD_GETLK
+        | lock::F_OFD_SETLK
+        | lock::F_OFD_SETLKW => return lock::record_lock(p, call),
         _ => return Err(Errno::INVAL),
     };
     Ok(Next::Done(value))
@@ -140,6 +146,37 @@ pub(super) fn ftruncate(p: &mut Kernel, call: &Call<'_>) -> Reply {
     Ok(Next::Done(0))
 }
 
+pub(super) fn fallocate(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, mode, offset, bytes, ..] = *call.args;
+    let file = p.files.get(fd)?;
+    if !file.writable {
+        return Err(Errno::BADF);
+    }
+    let mode = FallocateFlags::from_bits_retain(mode as u32);
+    fs::fallocate(file, mode, offset, bytes)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn memfd_create(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    const NAME_BYTES_MAX: usize = 249;
+    let [name, flags, ..] = *call.args;
+    let name = UserPtr(name).read_path(&p.memory)?;
+    let flags = MemfdFlags::from_bits_retain(flags as u32);
+    let known = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
+    if name.len() > NAME_BYTES_MAX || !(known | MemfdFlags::EXEC).contains(flags) {
+        return Err(Errno::INVAL);
+    }
+    let fd = fs::memfd_create(name, flags | MemfdFlags::CLOEXEC)?;
+    let file = Arc::new(OpenFile::new(fd)?);
+    let close_on_exec = flags.contains(MemfdFlags::CLOEXEC);
+    Ok(Next::Done(p.files.insert(file, close_on_exec, 0)?.into()))
+}
+
+pub(super) fn sync(_: &mut Kernel, _: &Call<'_>) -> Reply {
+    fs::sync();
+    Ok(Next::Done(0))
+}
+
 pub(super) fn fsync(p: &mut Kernel, call: &Call<'_>) -> Reply {
     fs::fsync(p.files.get(call.args[0])?)?;
     Ok(Next::Done(0))
@@ -158,6 +195,13 @@ pub(super) fn fadvise64(p: &mut Kernel, call: &Call<'_>) -> Reply {
 pub(super) fn fchmod(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [fd, mode, ..] = *call.args;
     fs::fchmod(p.files.get(fd)?, permissions(mode))?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn fchown(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, owner, group, ..] = *call.args;
+    let (owner, group) = owners(owner, group);
+    fs::fchown(p.files.get(fd)?, owner, group)?;
     Ok(Next::Done(0))
 }
 

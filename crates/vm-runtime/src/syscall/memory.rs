@@ -10,7 +10,7 @@ use vm_core::error::MemoryError;
 use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
 
 use super::transfer::read_into;
-use super::uptr::UserSlice;
+use super::uptr::{UserPtr, UserSlice};
 use super::{Call, Next, Reply};
 use crate::kernel::Kernel;
 use crate::vfs::FileKind;
@@ -347,6 +347,53 @@ pub(super) fn msync(p: &mut Kernel, call: &Call<'_>) -> Reply {
     if !p.memory.allows(GuestAddr(start), bytes, Prot::NONE) {
         return Err(Errno::NOMEM);
     }
+    Ok(Next::Done(0))
+}
+
+/// Whole pages from the one that holds `start`, which must be mapped.
+fn mapped_pages(p: &Kernel, start: u64, bytes: u64) -> Result<u64, Errno> {
+    let offset = start % PAGE_BYTES;
+    let bytes = bytes.checked_add(offset).ok_or(Errno::INVAL)?;
+    let bytes = whole_pages(bytes)?;
+    if bytes != 0
+        && !p
+            .memory
+            .allows(GuestAddr(start - offset), bytes, Prot::NONE)
+    {
+        return Err(Errno::NOMEM);
+    }
+    Ok(bytes / PAGE_BYTES)
+}
+
+/// Memory is never taken away from a guest, so that locking it changes
+/// nothing.
+pub(super) fn mlock(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [start, bytes, ..] = *call.args;
+    mapped_pages(p, start, bytes)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn mlockall(_: &mut Kernel, call: &Call<'_>) -> Reply {
+    // MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT; the last not alone.
+    match call.args[0] as u32 {
+        1 | 2 | 3 | 5 | 6 | 7 => Ok(Next::Done(0)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+pub(super) fn munlockall(_: &mut Kernel, _: &Call<'_>) -> Reply {
+    Ok(Next::Done(0))
+}
+
+/// All that is mapped counts as present.
+pub(super) fn mincore(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [start, bytes, vector, ..] = *call.args;
+    if start % PAGE_BYTES != 0 {
+        return Err(Errno::INVAL);
+    }
+    let n_pages = mapped_pages(p, start, bytes)?;
+    // At most a byte for each page that is mapped: the limit bounds it.
+    UserPtr(vector).write(&p.memory, &vec![1; n_pages as usize])?;
     Ok(Next::Done(0))
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod uptr;
 mod descriptor;
 mod event;
 mod futex;
+mod lock;
 mod memory;
 mod path;
 mod process;
@@ -82,6 +83,11 @@ pub(crate) type Reply = Result<Next, Errno>;
 
 /// A handler.
 pub(crate) type Handler = fn(&mut Kernel, &Call<'_>) -> Reply;
+
+/// An error of the host, as `nix` names it.
+fn host_errno(error: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(error as i32)
+}
 
 /// What the run loop does after a call was performed.
 #[derive(Debug)]

@@ -3,11 +3,16 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::{self, Access, AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use nix::unistd::AccessFlags;
+use rustix::fs::{
+    self, Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timestamps,
+    Uid,
+};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 
-use super::uptr::UserPtr;
-use super::{Call, Next, Reply};
+use super::uptr::{UserPtr, word};
+use super::{Call, Next, Reply, host_errno};
 use crate::kernel::Kernel;
 use crate::vfs::synthetic::Entry;
 use crate::vfs::{FileKind, OpenFile, synthetic};
@@ -54,6 +59,14 @@ impl Kernel {
             }
             _ => (dir, path, flags),
         })
+    }
+
+    /// Opens what is at `path`, relative to the working directory, for a call
+    /// that keeps no descriptor.
+    pub(super) fn open_path(&self, path: u64, flags: OFlags) -> Result<OpenFile, Errno> {
+        let path = UserPtr(path).read_path(&self.memory)?;
+        let here = AT_FDCWD as u32;
+        self.open_host(here.into(), &path, flags, Mode::empty())
     }
 
     /// Opens a host file for the guest.
@@ -158,10 +171,7 @@ fn path_of(file: &impl AsFd) -> Result<std::ffi::CString, Errno> {
 }
 
 pub(super) fn chdir(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let path = UserPtr(call.args[0]).read_path(&p.memory)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let here = AT_FDCWD as u32;
-    let dir = p.open_host(here.into(), &path, flags, Mode::empty())?;
+    let dir = p.open_path(call.args[0], OFlags::PATH | OFlags::DIRECTORY)?;
     p.cwd = Some(Arc::new(dir));
     Ok(Next::Done(0))
 }
@@ -209,7 +219,10 @@ fn check_access(p: &Kernel, call: &Call<'_>, flags: AtFlags) -> Reply {
         return Err(Errno::INVAL);
     }
     let (dir, path, flags) = p.resolve(dir, path, flags)?;
-    fs::accessat(dir, path, Access::from_bits_retain(mode), flags)?;
+    // Through nix: rustix refuses most flags before the host sees them.
+    let mode = AccessFlags::from_bits_retain(mode.cast_signed());
+    let flags = nix::fcntl::AtFlags::from_bits_retain(flags.bits().cast_signed());
+    nix::unistd::faccessat(dir, &path[..], mode, flags).map_err(host_errno)?;
     Ok(Next::Done(0))
 }
 
@@ -262,5 +275,90 @@ pub(super) fn fchmodat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, mode, ..] = *call.args;
     let (dir, path) = p.path_at(dir, path)?;
     fs::chmodat(dir, path, permissions(mode), AtFlags::empty())?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn mknodat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, mode, ..] = *call.args;
+    let kind = match FileType::from_raw_mode(mode as u32) {
+        // What Linux takes no type for: a regular file.
+        FileType::Unknown if mode as u32 & 0o170_000 == 0 => FileType::RegularFile,
+        kind @ (FileType::RegularFile | FileType::Fifo) => kind,
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Socket => {
+            return Err(Errno::PERM);
+        }
+        _ => return Err(Errno::INVAL),
+    };
+    let (dir, path) = p.path_at(dir, path)?;
+    let mode = permissions(mode) & !permissions(p.umask.into());
+    fs::mknodat(dir, path, kind, mode, 0)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn truncate(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [path, bytes, ..] = *call.args;
+    if bytes > i64::MAX as u64 {
+        return Err(Errno::INVAL);
+    }
+    // A FIFO would wait for a reader otherwise.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match p.open_path(path, flags) {
+        Ok(file) if file.kind == FileKind::Regular => fs::ftruncate(&file, bytes)?,
+        Ok(_) | Err(Errno::NXIO) => return Err(Errno::INVAL),
+        Err(errno) => return Err(errno),
+    }
+    Ok(Next::Done(0))
+}
+
+/// An owner and a group to change to; all ones leave what is there.
+pub(super) fn owners(owner: u64, group: u64) -> (Option<Uid>, Option<Gid>) {
+    let id = |id: u64| Some(id as u32).filter(|&id| id != u32::MAX);
+    (id(owner).map(Uid::from_raw), id(group).map(Gid::from_raw))
+}
+
+pub(super) fn fchownat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [dir, path, owner, group, flags, ..] = *call.args;
+    let flags = at_flags(flags, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)?;
+    let (dir, path) = p.path_at(dir, path)?;
+    let (owner, group) = owners(owner, group);
+    fs::chownat(dir, path, owner, group, flags)?;
+    Ok(Next::Done(0))
+}
+
+/// Without a path it is the directory's descriptor whose times change
+/// (`futimens`).
+pub(super) fn utimensat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    /// `UTIME_NOW`.
+    const NOW: i64 = (1 << 30) - 1;
+
+    let [dir, path, times, flags, ..] = *call.args;
+    let flags = at_flags(flags, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)?;
+    let times = match UserPtr(times) {
+        times if times.is_null() => [0, NOW, 0, NOW],
+        times => {
+            let raw = times.read::<32>(&p.memory)?;
+            [0, 8, 16, 24].map(|at| word(&raw, at).cast_signed())
+        }
+    };
+    let [access_sec, access_nsec, change_sec, change_nsec] = times;
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: access_sec,
+            tv_nsec: access_nsec,
+        },
+        last_modification: Timespec {
+            tv_sec: change_sec,
+            tv_nsec: change_nsec,
+        },
+    };
+    if UserPtr(path).is_null() && dir as u32 as i32 != AT_FDCWD {
+        if !flags.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        fs::futimens(p.files.get(dir)?, &times)?;
+    } else {
+        let (dir, path) = p.path_at(dir, path)?;
+        fs::utimensat(dir, path, &times, flags)?;
+    }
     Ok(Next::Done(0))
 }

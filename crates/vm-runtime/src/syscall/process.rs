@@ -74,6 +74,20 @@ fn three_ids(p: &Kernel, call: &Call<'_>, ids: [u32; 3]) -> Reply {
     Ok(Next::Done(0))
 }
 
+pub(super) fn getgroups(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [count, list, ..] = *call.args;
+    let count = usize::try_from(count as i32).map_err(|_| Errno::INVAL)?;
+    let groups = host::getgroups()?;
+    if count != 0 {
+        if count < groups.len() {
+            return Err(Errno::INVAL);
+        }
+        let ids = groups.iter().flat_map(|group| group.as_raw().to_le_bytes());
+        UserPtr(list).write(&p.memory, &ids.collect::<Vec<u8>>())?;
+    }
+    Ok(Next::Done(groups.len() as u64))
+}
+
 fn only_self(p: &Kernel, pid: u64) -> Result<(), Errno> {
     let pid = pid as i32;
     if pid == 0 || pid == p.pid {
@@ -116,6 +130,76 @@ pub(super) fn sched_getaffinity(p: &mut Kernel, call: &Call<'_>) -> Reply {
     only_self(p, pid)?;
     UserPtr(mask).store::<u64>(&p.memory, 1)?;
     Ok(Next::Done(8))
+}
+
+/// Affinity has no effect: there is one CPU, and the mask must have it.
+pub(super) fn sched_setaffinity(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [pid, bytes, mask, ..] = *call.args;
+    only_self(p, pid)?;
+    let first = match bytes {
+        0 => 0,
+        _ => UserPtr(mask).load::<u8>(&p.memory)?,
+    };
+    if first & 1 == 0 {
+        return Err(Errno::INVAL);
+    }
+    Ok(Next::Done(0))
+}
+
+/// `SCHED_OTHER`, the only policy here.
+const SCHED_OTHER: u64 = 0;
+
+pub(super) fn sched_getscheduler(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    only_self(p, call.args[0])?;
+    Ok(Next::Done(SCHED_OTHER))
+}
+
+pub(super) fn sched_getparam(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [pid, param, ..] = *call.args;
+    only_self(p, pid)?;
+    UserPtr(param).store::<u32>(&p.memory, 0)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn sched_get_priority_max(_: &mut Kernel, call: &Call<'_>) -> Reply {
+    priority_bound(call, 99)
+}
+
+pub(super) fn sched_get_priority_min(_: &mut Kernel, call: &Call<'_>) -> Reply {
+    priority_bound(call, 1)
+}
+
+fn priority_bound(call: &Call<'_>, of_real_time: u64) -> Reply {
+    // FIFO and RR have priorities; OTHER, BATCH, IDLE and DEADLINE have none.
+    match call.args[0] as i32 {
+        1 | 2 => Ok(Next::Done(of_real_time)),
+        0 | 3 | 5 | 6 => Ok(Next::Done(0)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// `PRIO_PROCESS`, the only kind of priority here.
+const PRIO_PROCESS: u64 = 0;
+
+/// The kernel answers 20 less the nice value, so that it is never negative.
+pub(super) fn getpriority(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [which, who, ..] = *call.args;
+    if which != PRIO_PROCESS {
+        return Err(Errno::INVAL);
+    }
+    only_self(p, who)?;
+    let nice = host::getpriority_process(None)?;
+    Ok(Next::Done((20 - nice).unsigned_abs().into()))
+}
+
+pub(super) fn setpriority(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [which, who, nice, ..] = *call.args;
+    if which != PRIO_PROCESS {
+        return Err(Errno::INVAL);
+    }
+    only_self(p, who)?;
+    host::setpriority_process(None, nice as i32)?;
+    Ok(Next::Done(0))
 }
 
 pub(super) fn getcpu(p: &mut Kernel, call: &Call<'_>) -> Reply {

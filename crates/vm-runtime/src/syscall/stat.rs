@@ -1,6 +1,6 @@
 //! What a file is: size, kind, owner, times, and the file system it is in.
 
-use rustix::fs::{self, AtFlags, Stat, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{self, AtFlags, OFlags, Stat, StatFs, Statx, StatxFlags, StatxTimestamp};
 
 use super::path::at_flags;
 use super::uptr::{Record, UserPtr};
@@ -36,6 +36,39 @@ pub(super) fn statx(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let statx = fs::statx(dir, path, flags, StatxFlags::from_bits_retain(mask as u32))?;
     UserPtr(buffer).write(&p.memory, &guest_statx(&statx).0)?;
     Ok(Next::Done(0))
+}
+
+pub(super) fn fstatfs(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [fd, buffer, ..] = *call.args;
+    let statfs = fs::fstatfs(p.files.get(fd)?)?;
+    UserPtr(buffer).write(&p.memory, &guest_statfs(&statfs).0)?;
+    Ok(Next::Done(0))
+}
+
+pub(super) fn statfs(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [path, buffer, ..] = *call.args;
+    // There is no statfsat: the path is opened, without looking inside.
+    let file = p.open_path(path, OFlags::PATH)?;
+    let statfs = fs::fstatfs(&file)?;
+    UserPtr(buffer).write(&p.memory, &guest_statfs(&statfs).0)?;
+    Ok(Next::Done(0))
+}
+
+/// `struct statfs` of asm-generic/statfs.h, which is x86-64's too.
+/// The file system's id stays 0, which says that there is none: it is of use
+/// in calls that only root may make.
+fn guest_statfs(s: &StatFs) -> Record<120> {
+    Record::new()
+        .i64(0, s.f_type)
+        .i64(8, s.f_bsize)
+        .u64(16, s.f_blocks)
+        .u64(24, s.f_bfree)
+        .u64(32, s.f_bavail)
+        .u64(40, s.f_files)
+        .u64(48, s.f_ffree)
+        .i64(64, s.f_namelen)
+        .i64(72, s.f_frsize)
+        .i64(80, s.f_flags)
 }
 
 /// `struct stat` of asm-generic/stat.h, which RISC-V uses and x86-64 does not.

@@ -44,7 +44,7 @@ pub(super) fn read_timespec(at: UserPtr, memory: &GuestMemory) -> Result<Timespe
     Ok(time)
 }
 
-fn guest_timespec(time: Timespec) -> Record<16> {
+pub(super) fn guest_timespec(time: Timespec) -> Record<16> {
     Record::new().i64(0, time.tv_sec).i64(8, time.tv_nsec)
 }
 
@@ -54,7 +54,7 @@ fn guest_timeval(time: Timespec) -> Record<16> {
         .i64(8, time.tv_nsec / 1000)
 }
 
-fn add(a: Timespec, b: Timespec) -> Timespec {
+pub(super) fn add(a: Timespec, b: Timespec) -> Timespec {
     let nanos = a.tv_nsec + b.tv_nsec;
     Timespec {
         tv_sec: a
@@ -66,7 +66,7 @@ fn add(a: Timespec, b: Timespec) -> Timespec {
 }
 
 /// `a - b`, `None` where that is not positive.
-fn time_left(a: Timespec, b: Timespec) -> Option<Timespec> {
+pub(super) fn time_left(a: Timespec, b: Timespec) -> Option<Timespec> {
     let mut left = Timespec {
         tv_sec: a.tv_sec - b.tv_sec,
         tv_nsec: a.tv_nsec - b.tv_nsec,

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use vm_core::mem::GuestMemory;
 
-use super::uptr::{Cursor, IOVEC_COUNT_MAX, UserPtr, UserSlice, word};
+use super::uptr::{Cursor, IOVEC_COUNT_MAX, TRANSFER_BYTES_MAX, UserPtr, UserSlice, word};
 use super::{Call, Next, Reply, signal};
 use crate::kernel::Kernel;
 use crate::signal::Signal;
@@ -23,6 +23,9 @@ use crate::vfs::{FileKind, OpenFile};
 
 /// Bytes that are copied at a time.
 const CHUNK_BYTES: u64 = 256 << 10;
+
+/// Most bytes that one call copies between files.
+const COPY_BYTES_MAX: u64 = 16 << 20;
 
 /// A write of this size to a pipe that polls as writable does not block
 /// (`PIPE_BUF`).
@@ -64,6 +67,97 @@ pub(super) fn pwrite64(p: &mut Kernel, call: &Call<'_>) -> Reply {
 pub(super) fn writev(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let slices = io_vector(p, call)?;
     transfer_out(p, call, call.args[0], &slices, None)
+}
+
+pub(super) fn preadv(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let offset = checked_offset(call.args[3])?;
+    let slices = io_vector(p, call)?;
+    transfer_in(p, call, call.args[0], &slices, Some(offset))
+}
+
+pub(super) fn pwritev(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let offset = checked_offset(call.args[3])?;
+    let slices = io_vector(p, call)?;
+    transfer_out(p, call, call.args[0], &slices, Some(offset))
+}
+
+/// Copies between files without a way through the guest.
+pub(super) fn sendfile(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [target, source, offset, count, ..] = *call.args;
+    let (target, source) = (&**p.files.get(target)?, &**p.files.get(source)?);
+    if !target.writable || !source.readable {
+        return Err(Errno::BADF);
+    }
+    let at = UserPtr(offset);
+    let mut from = match at.is_null() {
+        true => None,
+        false => Some(checked_offset(at.load(&p.memory)?)?),
+    };
+    let (count, step) = (count.min(TRANSFER_BYTES_MAX), step(target));
+    let mut done = 0;
+    let reply = loop {
+        if done == count {
+            break Ok(Next::Done(done));
+        }
+        if target.kind == FileKind::Fifo && !wait_until_ready(target, PollFlags::OUT, call) {
+            break interrupted(done);
+        }
+        let want = (count - done).min(step) as usize;
+        match rustix::fs::sendfile(target, source, from.as_mut(), want) {
+            Ok(0) => break Ok(Next::Done(done)),
+            Ok(sent) => {
+                done += sent as u64;
+                if call.is_preempted() {
+                    break interrupted(done);
+                }
+            }
+            Err(Errno::INTR) if !call.is_preempted() => {}
+            Err(Errno::INTR) => break interrupted(done),
+            Err(errno) => break partial(done, errno),
+        }
+    };
+    if let Some(from) = from {
+        at.store(&p.memory, from)?;
+    }
+    match reply {
+        Err(Errno::PIPE) => signal::raise(p, call, Signal::PIPE, Errno::PIPE),
+        reply => reply,
+    }
+}
+
+pub(super) fn copy_file_range(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let [source, source_at, target, target_at, count, flags] = *call.args;
+    if flags != 0 {
+        return Err(Errno::INVAL);
+    }
+    let (source, target) = (p.files.get(source)?, p.files.get(target)?);
+    if !target.writable || !source.readable {
+        return Err(Errno::BADF);
+    }
+    let offset = |at: u64| match UserPtr(at) {
+        at if at.is_null() => Ok(None),
+        at => checked_offset(at.load(&p.memory)?).map(Some),
+    };
+    let (mut from, mut to) = (offset(source_at)?, offset(target_at)?);
+    // Both are regular files, or the host refuses. It copies all that it is
+    // asked to before it comes back, so that is bounded.
+    let count = count.min(COPY_BYTES_MAX) as usize;
+    let copied = rustix::fs::copy_file_range(source, from.as_mut(), target, to.as_mut(), count)?;
+    for (at, moved) in [(source_at, from), (target_at, to)] {
+        if let Some(moved) = moved {
+            UserPtr(at).store(&p.memory, moved)?;
+        }
+    }
+    Ok(Next::Done(copied as u64))
+}
+
+/// How much to write at a time: a blocking pipe is fed in pieces that cannot
+/// block once it polls ready.
+fn step(target: &OpenFile) -> u64 {
+    match target.kind {
+        FileKind::Fifo if !target.is_nonblocking() => PIPE_ATOMIC_BYTES,
+        _ => CHUNK_BYTES,
+    }
 }
 
 fn checked_offset(offset: u64) -> Result<u64, Errno> {
@@ -122,11 +216,7 @@ fn transfer_in(
             return partial(done, Errno::FAULT);
         }
         if at.is_none() && !wait_until_ready(file, PollFlags::IN, call) {
-            return Ok(if done > 0 {
-                Next::Done(done)
-            } else {
-                Next::Interrupted
-            });
+            return interrupted(done);
         }
         let chunk = chunk(bounce, want);
         let got = match at {
@@ -169,11 +259,7 @@ fn transfer_out(
     }
     let total = Cursor::total(slices);
     let mut cursor = Cursor::new(slices);
-    // A blocking pipe is fed in pieces that cannot block once it polls ready.
-    let step = match file.kind {
-        FileKind::Fifo if !file.is_nonblocking() => PIPE_ATOMIC_BYTES,
-        _ => CHUNK_BYTES,
-    };
+    let step = step(file);
     let mut done = 0;
     while done < total {
         let chunk = chunk(bounce, (total - done).min(step));
@@ -184,11 +270,7 @@ fn transfer_out(
         let chunk = &chunk[..good];
         let sent = loop {
             if file.kind == FileKind::Fifo && !wait_until_ready(file, PollFlags::OUT, call) {
-                return Ok(if done > 0 {
-                    Next::Done(done)
-                } else {
-                    Next::Interrupted
-                });
+                return interrupted(done);
             }
             let sent = match at {
                 None => rustix::io::write(file, chunk),
@@ -226,6 +308,15 @@ fn partial(done: u64, errno: Errno) -> Reply {
     } else {
         Err(errno)
     }
+}
+
+/// The same where the run is to end: only a call that moved nothing is made
+/// again.
+fn interrupted(done: u64) -> Reply {
+    Ok(match done {
+        0 => Next::Interrupted,
+        done => Next::Done(done),
+    })
 }
 
 /// The first bytes of the process' buffer, which grows to [`CHUNK_BYTES`] at
