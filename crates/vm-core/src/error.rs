@@ -117,11 +117,6 @@ impl fmt::Display for MemoryError {
     }
 }
 
-impl std::error::Error for MemoryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            MemoryError::Host { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+// Without a source: the message has that of the host in it, and whoever prints
+// the chain would say it twice.
+impl std::error::Error for MemoryError {}

@@ -34,7 +34,9 @@ pub struct ProcessConfig {
 /// What a guest's first three file descriptors are.
 #[derive(Debug, Default)]
 pub enum Stdio {
-    /// Those of this process; what is closed here is closed there.
+    /// Those of this process. What is closed here is closed there; but a Rust
+    /// program that was started with one of them closed has `/dev/null` in its
+    /// place before `main` begins, and so has the guest.
     #[default]
     Inherit,
     /// `/dev/null`.

@@ -85,16 +85,25 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LoadError::NotFound { path } => {
-                write!(
-                    f,
-                    "{}: no such file; programs are not searched in PATH",
-                    path.display()
-                )
+                // An empty name would leave nothing to see in front of the colon.
+                let path = match path.as_os_str().is_empty() {
+                    true => "\"\"".into(),
+                    false => path.to_string_lossy(),
+                };
+                write!(f, "{path}: no such file; programs are not searched in PATH")
             }
             LoadError::NotAFile { path, found } => {
                 write!(f, "{}: a {found}, not a program", path.display())
             }
-            LoadError::Unreadable { path, source } => write!(f, "{}: {source}", path.display()),
+            LoadError::Unreadable { path, source } => {
+                let hint = match source.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; the user who runs it must be able to read it"
+                    }
+                    _ => "",
+                };
+                write!(f, "{}: {source}{hint}", path.display())
+            }
             LoadError::TooLarge { path, bytes } => write!(
                 f,
                 "{}: {bytes} bytes exceed the limit of {PROGRAM_BYTES_MAX} for a program",
@@ -114,16 +123,8 @@ impl fmt::Display for LoadError {
     }
 }
 
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The message of the source is part of ours; what it stands on is not.
-        match self {
-            LoadError::Elf { source, .. } => source.source(),
-            LoadError::Stack(source) => source.source(),
-            _ => None,
-        }
-    }
-}
+// Without a source: the messages have those of the errors below in them.
+impl std::error::Error for LoadError {}
 
 impl From<MemoryError> for LoadError {
     fn from(source: MemoryError) -> LoadError {

@@ -235,12 +235,19 @@ impl Process {
         {
             why = format!("{why}: {}", decoded.inst);
         }
-        let sp = GuestAddr(self.hart.x(XReg::Sp));
-        if signal == Signal::SEGV && kernel.space.is_below_stack(GuestAddr(trap.tval), sp) {
-            let bytes = kernel.space.stack.end.0 - kernel.space.stack.start.0;
+        let stack = &kernel.space.stack;
+        let is_free = |addr: GuestAddr| kernel.memory.prot(addr).is_none();
+        // A mapped sp is that of this stack, or of one that the guest made.
+        let sp = Some(GuestAddr(self.hart.x(XReg::Sp))).filter(|&sp| is_free(sp));
+        let addr = GuestAddr(trap.tval);
+        if signal == Signal::SEGV
+            && is_free(addr)
+            && kernel.space.is_below_stack(addr, sp.unwrap_or(stack.end))
+        {
+            let bytes = stack.end.0 - stack.start.0;
             why = format!(
-                "{why}; this looks like stack overflow: sp is {sp}, and the stack of {bytes} bytes ends at {}",
-                kernel.space.stack.start
+                "{why}; this looks like stack overflow: the stack of {bytes} bytes ends at {}",
+                stack.start
             );
         }
         kernel.fault(signal, pc, why)

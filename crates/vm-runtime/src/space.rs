@@ -110,14 +110,16 @@ impl Space {
         }
     }
 
-    /// Whether an access looks like one that ran past the end of the stack.
+    /// Whether an access at `addr` looks like one that ran past the end of the
+    /// stack: right below it, or in a frame at `sp` too large for the gap, where
+    /// nothing is mapped at `sp`. Compiled code may leave an older `sp`, so that
+    /// not all rests on it.
     pub(crate) fn is_below_stack(&self, addr: GuestAddr, sp: GuestAddr) -> bool {
-        // Large frames reach far beyond the end at once; sp is what tells.
-        let near = |addr: GuestAddr| {
-            addr.0 < self.stack.start.0 + PAGE_BYTES
-                && addr.0 + STACK_GAP_BYTES >= self.stack.start.0
-        };
-        near(sp) && addr < self.stack.start && addr.0.wrapping_add(STACK_GAP_BYTES) >= sp.0
+        let end = self.stack.start;
+        let in_gap = addr < end && addr.0 + STACK_GAP_BYTES >= end.0;
+        let in_frame =
+            (self.brk..end).contains(&sp) && (sp.0..sp.0 + STACK_GAP_BYTES).contains(&addr.0);
+        in_gap || in_frame
     }
 }
 
@@ -155,12 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_below_the_stack_with_sp_near_is_an_overflow() {
-        let space = space();
-        let low = 0x80_0000;
+    fn a_fault_below_the_stack_is_an_overflow() {
+        let mut space = space();
+        space.stack = GuestAddr(0x8000_0000)..GuestAddr(0x8080_0000);
+        let low = 0x8000_0000;
         assert!(space.is_below_stack(GuestAddr(low - 8), GuestAddr(low - 16)));
         assert!(space.is_below_stack(GuestAddr(low - 0x2000), GuestAddr(low - 0x3000)));
+        // sp from before some calls.
+        assert!(space.is_below_stack(GuestAddr(low - 8), GuestAddr(low + 0x8_0000)));
+        // A frame of 100 MiB.
+        let far = low - (100 << 20);
+        assert!(space.is_below_stack(GuestAddr(far + 16), GuestAddr(far)));
+        assert!(!space.is_below_stack(GuestAddr(far + 16), GuestAddr(low + 16)));
         assert!(!space.is_below_stack(GuestAddr(0), GuestAddr(low + 8)));
-        assert!(!space.is_below_stack(GuestAddr(low - 8), GuestAddr(low + 0x8_0000)));
+        assert!(!space.is_below_stack(GuestAddr(u64::MAX), GuestAddr(low + 8)));
+        assert!(!space.is_below_stack(GuestAddr(8), GuestAddr(0)));
     }
 }

@@ -40,18 +40,18 @@ fn programs_that_cannot_run_are_named_with_the_reason() {
     };
     let missing = dir.path("missing");
     refused(&["run", &missing], 127, &[&missing, "no such file"]);
-    refused(&["run", ""], 127, &["no such file"]);
+    refused(&["run", ""], 127, &["\"\": no such file"]);
     let inside_a_file = format!("{}/x", file("plain", b"x"));
     refused(&["run", &inside_a_file], 126, &[&inside_a_file]);
     let directory = dir.path("");
     refused(&["run", &directory], 126, &[&directory, "a directory"]);
     refused(&["run", "/dev/zero"], 126, &["/dev/zero", "special file"]);
     let empty = file("empty", b"");
-    refused(&["run", &empty], 126, &[&empty]);
+    refused(&["run", &empty], 126, &[&empty, "the file is empty"]);
     let script = file("script", b"#!/bin/sh\necho hi\n");
     refused(&["run", &script], 126, &[&script, "script"]);
     let elf = tiny_elf();
-    for cut in [4, 20, 63, 64, 100, 119] {
+    for cut in [1, 3, 4, 20, 63, 64, 100, 119] {
         let truncated = file("truncated", &elf[..cut]);
         refused(&["run", &truncated], 126, &[&truncated, "truncated"]);
     }
@@ -65,7 +65,7 @@ fn programs_that_cannot_run_are_named_with_the_reason() {
         use std::os::unix::fs::PermissionsExt as _;
         let secret = file("secret", &elf);
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
-        refused(&["run", &secret], 126, &[&secret, "ermission"]);
+        refused(&["run", &secret], 126, &[&secret, "ermission", "read it"]);
     }
 }
 
@@ -91,6 +91,18 @@ fn flags_that_are_wrong_are_named() {
             &["--memory"],
         );
     }
+    refused(
+        &["run", "--memory", "-1", "x"],
+        125,
+        &["invalid value '-1'", "64M"],
+    );
+    refused(
+        &["dump", "x", "--count", "-1"],
+        125,
+        &["invalid value '-1'"],
+    );
+    refused(&["dump", "x", "--count", "0"], 125, &["invalid value '0'"]);
+    refused(&["dump", "x", "--addr", "-1"], 125, &["invalid value '-1'"]);
     refused(&["run", "--engine", "warp", "x"], 125, &["warp", "interp"]);
     refused(&["run", "--stats=xml", "x"], 125, &["xml", "json"]);
     refused(
@@ -113,6 +125,48 @@ fn too_little_memory_is_an_error_that_says_how_much_there_is() {
         &["--memory", "1024"],
     );
     refused(&["run", "--memory", "16K", &path], 125, &["--memory"]);
+    // The message of the error below is in that of the one above.
+    let output = hartloom(&["run", "--memory", "1K", &path]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.matches("exceed").count(), 1, "{said}");
+}
+
+/// What is printed and lost is an error; what nobody wants to read is none.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let dir = TempDir::new("output");
+    let path = dir.path("tiny");
+    std::fs::write(&path, tiny_elf()).unwrap();
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["run", "--help"],
+        &["syscalls"],
+        &["syscalls", "--markdown"],
+        &["completions", "bash"],
+        &["dump", &path],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_hartloom"))
+            .args(args)
+            .stdout(full.unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{args:?}: {said}");
+        assert!(said.contains("standard output"), "{args:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_hartloom"))
+            .args(args)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(said.is_empty(), "{args:?}: {said}");
+    }
 }
 
 #[test]

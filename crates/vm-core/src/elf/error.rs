@@ -191,6 +191,9 @@ impl fmt::Display for ElfError {
                 f,
                 "not an ELF program: it begins with bytes {a:02x} {b:02x} {c:02x} {d:02x} and not 7f 45 4c 46"
             ),
+            ElfError::HeaderTruncated { file_bytes: 0 } => {
+                write!(f, "the file is empty; build or copy the program again")
+            }
             ElfError::HeaderTruncated { file_bytes } => write!(
                 f,
                 "the file ends after {file_bytes} of the 64 bytes of its ELF header; it is truncated"
@@ -325,14 +328,9 @@ impl fmt::Display for ElfError {
     }
 }
 
-impl std::error::Error for ElfError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ElfError::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// Without a source: the message has that of the error below in it, and whoever
+// prints the chain would say it twice.
+impl std::error::Error for ElfError {}
 
 impl From<MemoryError> for ElfError {
     fn from(error: MemoryError) -> ElfError {
@@ -436,14 +434,9 @@ impl fmt::Display for StackError {
     }
 }
 
-impl std::error::Error for StackError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StackError::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// Without a source: the message has that of the error below in it, and whoever
+// prints the chain would say it twice.
+impl std::error::Error for StackError {}
 
 impl From<MemoryError> for StackError {
     fn from(error: MemoryError) -> StackError {

@@ -398,10 +398,11 @@ struct FileHeader {
 
 impl FileHeader {
     fn parse(file: &[u8]) -> Result<FileHeader, ElfError> {
-        let mut found = [0; 4];
+        // What is too short to tell is cut off, and not of another kind.
         let shown = file.len().min(4);
-        found[..shown].copy_from_slice(&file[..shown]);
-        if found != MAGIC {
+        if file[..shown] != MAGIC[..shown] {
+            let mut found = [0; 4];
+            found[..shown].copy_from_slice(&file[..shown]);
             return Err(ElfError::NotElf { found });
         }
         let Some(h) = file.first_chunk::<HEADER_BYTES>() else {

@@ -60,7 +60,7 @@ pub(crate) struct RunArgs {
     pub(crate) engine: EngineKind,
 
     /// Most memory that the program may map: bytes, or with K, M or G
-    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES))]
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES), allow_negative_numbers = true)]
     pub(crate) memory: Size,
 
     /// Show every system call on standard error
@@ -101,11 +101,11 @@ pub(crate) struct DumpArgs {
     pub(crate) function: Option<String>,
 
     /// Only from this address on, hexadecimal with 0x
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, allow_negative_numbers = true)]
     pub(crate) addr: Option<u64>,
 
     /// Only so many instructions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
 
     /// Also the compiler's intermediate code for the function or address

@@ -21,19 +21,26 @@ fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(message) => {
-            // Help and version come this way too, and are no errors. Where the
-            // message cannot be written, its status is what is left.
-            let _ = message.print();
-            let failed = message.exit_code() != 0;
-            return ExitCode::from(if failed { STATUS_OWN_ERROR } else { 0 });
+            let printed = message.print();
+            if message.exit_code() != 0 {
+                // Where the message cannot be written, its status is left.
+                return ExitCode::from(STATUS_OWN_ERROR);
+            }
+            // Help and version come this way too, and are no errors.
+            return ended(printed_all(printed.map_err(Into::into)));
         }
     };
     let done = match flags.verb {
         Verb::Run(args) => run::run(args),
-        Verb::Dump(args) => printed(dump::dump(&args)),
-        Verb::Syscalls { markdown } => printed(print_syscalls(markdown)),
-        Verb::Completions { shell } => printed(print_completions(shell)),
+        Verb::Dump(args) => printed_all(dump::dump(&args)),
+        Verb::Syscalls { markdown } => printed_all(print_syscalls(markdown)),
+        Verb::Completions { shell } => printed_all(print_completions(shell)),
     };
+    ended(done)
+}
+
+/// Says what went wrong, and with which status to end.
+fn ended(done: anyhow::Result<u8>) -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -50,16 +57,18 @@ fn status_of(error: &anyhow::Error) -> u8 {
         .map_or(STATUS_OWN_ERROR, LoadError::exit_status)
 }
 
-/// Whoever closes the pipe has read enough: that is no error.
-fn printed(done: anyhow::Result<()>) -> anyhow::Result<u8> {
+/// The end of what only prints. Whoever closes the pipe has read enough: that
+/// is no error. Any other failure to write is one of standard output, since
+/// files that are read have their name in their error.
+fn printed_all(done: anyhow::Result<()>) -> anyhow::Result<u8> {
+    let kind = |error: &anyhow::Error| error.downcast_ref::<io::Error>().map(io::Error::kind);
     match done {
-        Err(error)
-            if error.downcast_ref::<io::Error>().map(io::Error::kind)
-                == Some(io::ErrorKind::BrokenPipe) =>
-        {
-            Ok(0)
-        }
-        done => done.map(|()| 0),
+        Ok(()) => Ok(0),
+        Err(error) => match kind(&error) {
+            Some(io::ErrorKind::BrokenPipe) => Ok(0),
+            Some(_) => Err(error.context("standard output cannot be written")),
+            None => Err(error),
+        },
     }
 }
 
@@ -67,7 +76,7 @@ fn print_syscalls(markdown: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if markdown {
         out.write_all(syscall_table_markdown().as_bytes())?;
-        return Ok(());
+        return Ok(out.flush()?);
     }
     for row in syscall_table() {
         let line = format!(
@@ -79,13 +88,16 @@ fn print_syscalls(markdown: bool) -> anyhow::Result<()> {
         );
         writeln!(out, "{}", line.trim_end())?;
     }
-    Ok(())
+    // What is still buffered would be lost without a word.
+    Ok(out.flush()?)
 }
 
 fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     // The generator panics where it cannot write, so it writes to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Flags::command(), "hartloom", &mut script);
-    io::stdout().write_all(&script)?;
+    let mut out = io::stdout().lock();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(())
 }
