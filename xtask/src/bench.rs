@@ -81,7 +81,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let end = worker::run(
         &built.worker,
         &worker_args(workspace, &built, args),
-        deadline.map(|deadline| deadline + GRACE),
+        || deadline.is_some_and(|deadline| Instant::now() >= deadline + GRACE),
         &interrupt,
         |event| gathering.take(event),
     )

@@ -140,25 +140,31 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     };
     let (mut rows, mut notes, mut nothing) = (Vec::<Row>::new(), Vec::new(), None);
     let interrupt = Interrupt::watch()?;
-    let end = worker::run(&built.worker, &list, None, &interrupt, |event| {
-        match event {
-            Event::NothingSelected { names } => nothing = Some(names),
-            Event::Note { text } => notes.push(text),
-            Event::Started { index, total, id } => {
-                let text = format!("[{}/{total}] {id}", index + 1);
-                match &bar {
-                    Some(bar) => bar.set_message(text),
-                    None => eprintln!("{text}"),
+    let end = worker::run(
+        &built.worker,
+        &list,
+        || false,
+        &interrupt,
+        |event| {
+            match event {
+                Event::NothingSelected { names } => nothing = Some(names),
+                Event::Note { text } => notes.push(text),
+                Event::Started { index, total, id } => {
+                    let text = format!("[{}/{total}] {id}", index + 1);
+                    match &bar {
+                        Some(bar) => bar.set_message(text),
+                        None => eprintln!("{text}"),
+                    }
+                }
+                event => {
+                    if let Some(row) = row_of(event) {
+                        rows.push(serde_json::from_value(row).context("not a row of compare")?);
+                    }
                 }
             }
-            event => {
-                if let Some(row) = row_of(event) {
-                    rows.push(serde_json::from_value(row).context("not a row of compare")?);
-                }
-            }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }

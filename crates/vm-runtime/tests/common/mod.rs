@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use async_executor::{Budget, Executor, Exit};
 use vm_core::hart::Hart;
@@ -194,5 +196,40 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Ends the whole test process where a test does not come back from what it
+/// was about to do. How fast it is does not matter: the time is one that only
+/// waiting for ever exceeds.
+pub(crate) struct Watchdog(Sender<String>);
+
+impl Watchdog {
+    pub(crate) fn start() -> Watchdog {
+        const PATIENCE: Duration = Duration::from_secs(600);
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut doing = "nothing yet".to_owned();
+            loop {
+                match receive.recv_timeout(PATIENCE) {
+                    Ok(next) => doing = next,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        // Past the test harness, which captures what is
+                        // printed and would not show it after an abort.
+                        let text = format!("no answer for {PATIENCE:?}: {doing}\n");
+                        let _ = rustix::io::write(std::io::stderr(), text.as_bytes());
+                        std::process::abort();
+                    }
+                }
+            }
+        });
+        Watchdog(send)
+    }
+
+    /// Says what may hang.
+    pub(crate) fn about_to(&self, what: String) {
+        // The other end only goes away with the process.
+        let _ = self.0.send(what);
     }
 }
