@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
-    Interrupt, Outcome, Workspace, link_latest, make_run_dir, output_width, print_text, time_stamp,
-    version_of, write_file,
+    Interrupt, Outcome, Workspace, link_latest, make_run_dir, output_width, print_text, tell,
+    time_stamp, version_of, write_file,
 };
 
 /// A quick run's wall budget after the build. The README promises 60 s; the rest
@@ -91,7 +91,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if let Some(names) = &gathering.nothing_selected {
         remove_unused();
         let filter = args.filter.as_deref().unwrap_or_default();
-        eprintln!("error: {}", nothing_selected(filter, names));
+        tell(format_args!("error: {}", nothing_selected(filter, names)));
         return Ok(Outcome::Unusable);
     }
     let Some(run_dir) = run_dir else {
@@ -100,16 +100,17 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     };
 
     let report = gathering.into_report(&end, args, &build_info(workspace), &table);
-    print_text(&report.to_text(output_width()))?;
+    // Files first: what was measured is not lost with standard output.
     for &format in Format::ALL {
         write_file(&run_dir.join(format.file_name()), &report.render(format))?;
     }
     link_latest(&run_dir)?;
-    eprintln!(
+    print_text(&report.to_text(output_width()))?;
+    tell(format_args!(
         "\nwritten to {} in {:.0} s (target/bench/latest points there)",
         run_dir.display(),
         started.elapsed().as_secs_f64()
-    );
+    ));
     Ok(outcome(&report, &end))
 }
 
@@ -352,7 +353,7 @@ impl Progress {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None if self.is_on => eprintln!("{text}"),
+            None if self.is_on => tell(text),
             None => {}
         }
     }

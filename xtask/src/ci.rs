@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::workspace::{Outcome, Workspace};
+use crate::workspace::{Outcome, Workspace, print_line, tell};
 
 /// Runs tests, lints, formatting, documentation, tidy and a quick benchmark, in
 /// the order of .ci/run. Goes on after a failure, so that one run names them all.
@@ -44,7 +44,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         if args.no_bench && *name == "bench" {
             continue;
         }
-        eprintln!("\nci: {name}: cargo {}", cargo_args.join(" "));
+        tell(format_args!("\nci: {name}: cargo {}", cargo_args.join(" ")));
         let mut command = workspace.cargo();
         command.args(*cargo_args);
         if *name == "documentation" {
@@ -58,9 +58,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         }
     }
     if failed.is_empty() {
-        println!("ci: all steps passed");
+        print_line("ci: all steps passed")?;
     } else {
-        println!("ci: failed: {}", failed.join(", "));
+        print_line(format_args!("ci: failed: {}", failed.join(", ")))?;
     }
     Ok(Outcome::from(failed.is_empty()))
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::workspace::{Outcome, Workspace, write_file};
+use crate::workspace::{Outcome, Workspace, print_line, write_file};
 
 /// Writes docs/isa-table.md and docs/syscalls.md from the instruction and system
 /// call tables.
@@ -59,14 +59,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
             stale.push(*page);
         } else {
             write_file(&path, &fresh)?;
-            println!("wrote {page}");
+            print_line(format_args!("wrote {page}"))?;
         }
     }
     if !stale.is_empty() {
-        println!(
+        print_line(format_args!(
             "out of date: {}; run `cargo xtask codegen`",
             stale.join(", ")
-        );
+        ))?;
     }
     Ok(Outcome::from(stale.is_empty()))
 }

@@ -19,7 +19,8 @@ use std::time::Duration;
 use crate::bench::{build, build_info, nothing_selected, place_args, row_of};
 use crate::worker::{self, End, Event};
 use crate::workspace::{
-    Interrupt, Outcome, Workspace, link_latest, make_run_dir, print_text, time_stamp, write_file,
+    Interrupt, Outcome, Workspace, link_latest, make_run_dir, print_text, tell, time_stamp,
+    write_file,
 };
 
 /// Runs every guest program natively (the same source, host compiler), under
@@ -153,7 +154,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
                     let text = format!("[{}/{total}] {id}", index + 1);
                     match &bar {
                         Some(bar) => bar.set_message(text),
-                        None => eprintln!("{text}"),
+                        None => tell(text),
                     }
                 }
                 event => {
@@ -173,7 +174,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         // Only ever removes the empty directory made above.
         let _ = std::fs::remove_dir(&run_dir);
         let filter = args.filter.as_deref().unwrap_or_default();
-        eprintln!("error: {}", nothing_selected(filter, &names));
+        tell(format_args!("error: {}", nothing_selected(filter, &names)));
         return Ok(Outcome::Unusable);
     }
     match &end {
@@ -183,9 +184,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
 
     let summary = summarise(&rows);
-    print_text(&render(&rows, &summary, &notes))?;
+    // Files first: what was measured is not lost with standard output.
     write(workspace, &run_dir, &rows, &summary, &notes)?;
-    eprintln!("\nwritten to {}", run_dir.display());
+    print_text(&render(&rows, &summary, &notes))?;
+    tell(format_args!("\nwritten to {}", run_dir.display()));
     let is_right = rows
         .iter()
         .flat_map(|row| row.contestants.values())

@@ -16,10 +16,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::workspace::tell;
 
 /// Where the guests live, from the workspace root.
 const GUESTS_DIR: &str = "benches/guests";
@@ -264,7 +267,7 @@ impl Guest {
 /// expected, or expected output missing while there is no host compiler.
 pub(crate) fn rebuild(root: &Path) -> Result<()> {
     let mut manifest = Manifest::load(root)?;
-    let scratch = scratch_dir(root)?;
+    let scratch = Scratch::make()?;
     let Some(toolchain) = Toolchain::find(&manifest.cross)? else {
         bail!(
             "{} is not installed; on Debian and Ubuntu: apt-get install {CROSS_PACKAGE}",
@@ -396,7 +399,7 @@ pub(crate) fn check(root: &Path) -> Result<Report> {
             }
         }
         Some(_) => {
-            let scratch = scratch_dir(root)?;
+            let scratch = Scratch::make()?;
             let mut n_identical = 0;
             for guest in &manifest.guests {
                 let elf = scratch.join(format!("{}.elf", guest.name));
@@ -556,12 +559,36 @@ fn version_line(command: &mut Command) -> Result<Option<String>> {
     }
 }
 
-/// An absolute directory under `target/`, because compilers run elsewhere.
-fn scratch_dir(root: &Path) -> Result<PathBuf> {
-    let dir = root.join("target/guests");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    dir.canonicalize()
-        .with_context(|| format!("cannot resolve {}", dir.display()))
+/// A directory for what is built, absolute because compilers run elsewhere. Each
+/// has its own and removes it, so that two checks at a time do not overwrite each
+/// other's files, and none needs a target directory that can be written.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Scratch> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: only the number matters.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hartloom-guests-{}-{count}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}; set TMPDIR", dir.display()))?;
+        let dir = dir
+            .canonicalize()
+            .with_context(|| format!("cannot resolve {}", dir.display()))?;
+        Ok(Scratch(dir))
+    }
+
+    fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is only in the way.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -590,9 +617,8 @@ fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-#[expect(clippy::print_stderr, reason = "progress of a command-line tool")]
 fn say(line: &str) {
-    eprintln!("guests: {line}");
+    tell(format_args!("guests: {line}"));
 }
 
 #[cfg(test)]
@@ -603,6 +629,17 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .expect("xtask lies in the workspace")
+    }
+
+    /// Two checks at a time shared one, and one of them saw half a file.
+    #[test]
+    fn scratch_directories_are_apart_and_go_away() {
+        let (one, other) = (Scratch::make().unwrap(), Scratch::make().unwrap());
+        assert_ne!(one.0, other.0);
+        let path = one.join("x.elf");
+        fs::write(&path, "x").unwrap();
+        drop(one);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -11,11 +11,6 @@
 //! watches the clock and writes files. It never links what it measures.
 
 #![deny(unsafe_code)]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool"
-)]
 
 mod workspace;
 
@@ -36,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use workspace::{Outcome, Workspace};
+use workspace::{Outcome, Workspace, print_line, printed, tell};
 
 /// Builds, tests, measures and checks this repository.
 ///
@@ -95,7 +90,7 @@ fn guests(workspace: &Workspace, args: &GuestsArgs) -> Result<Outcome> {
         return Ok(Outcome::Fine);
     }
     let report = guests::check(workspace.root())?;
-    println!("{report}");
+    print_line(&report)?;
     Ok(Outcome::from(report.is_clean()))
 }
 
@@ -116,22 +111,22 @@ fn run(verb: Verb) -> Result<Outcome> {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are errors to clap that ask for exit status 0. A
-            // closed pipe below them is nobody's loss.
+        Err(error) if error.use_stderr() => {
+            // Where the message cannot be written, its status is left.
             let _ = error.print();
-            let is_usage = error.use_stderr();
-            return Outcome::exit_code(if is_usage {
-                Outcome::Unusable
-            } else {
-                Outcome::Fine
-            });
+            return Outcome::Unusable.exit_code();
         }
+        // Help and version are errors to clap that ask for exit status 0.
+        Err(help) => return ended(printed(help.print()).map(|()| Outcome::Fine)),
     };
-    match run(cli.verb) {
+    ended(run(cli.verb))
+}
+
+fn ended(done: Result<Outcome>) -> ExitCode {
+    match done {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             Outcome::Unusable.exit_code()
         }
     }

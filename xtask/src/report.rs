@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use perf_bench::{Format, Report};
 
 use crate::workspace::{Outcome, Workspace, output_width, print_text};
@@ -32,21 +32,23 @@ fn parse_format(text: &str) -> Result<Format, perf_bench::ReportError> {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let stored = workspace.target().join("bench").join(&args.run);
-    let mut path = if stored.exists() {
-        stored
-    } else {
-        PathBuf::from(&args.run)
+    let given = PathBuf::from(&args.run);
+    let Some(mut path) = [&stored, &given]
+        .into_iter()
+        .find(|path| path.exists())
+        .cloned()
+    else {
+        bail!(
+            "there is no run {:?}: neither {} nor such a path; `cargo xtask bench` makes one",
+            args.run,
+            stored.display()
+        );
     };
     if path.is_dir() {
         path.push(Format::Json.file_name());
     }
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "there is no run {:?} (looked at {}); `cargo xtask bench` makes one",
-            args.run,
-            path.display()
-        )
-    })?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let report = Report::from_json(&text).with_context(|| path.display().to_string())?;
     print_text(&match args.format {
         Format::Text => report.to_text(output_width()),

@@ -16,7 +16,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 
-use crate::workspace::{Outcome, Workspace};
+use crate::workspace::{Outcome, Workspace, print_line};
 
 /// Runs `cargo test --workspace`, then says how many tests passed, how many
 /// corpus files ran on how many engines, and which comparisons with installed
@@ -59,17 +59,20 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         .take()
         .context("cargo test has no standard output")?;
     let mut summary = Summary::default();
+    // Tests run on where nobody can read of them; at the end that is an error.
+    let mut printed = Ok(());
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("cannot read the output of cargo test")?;
         // Tests of hostile input may print anything.
         let line = String::from_utf8_lossy(&line);
         if summary.take(&line) {
-            println!("{line}");
+            printed = printed.and_then(|()| print_line(&line));
         }
     }
     let status = child.wait().context("cannot wait for cargo test")?;
     summary.end(status.success());
-    println!("\n{summary}");
+    printed?;
+    print_line(format_args!("\n{summary}"))?;
     Ok(Outcome::from(summary.n_failed == 0 && status.success()))
 }
 

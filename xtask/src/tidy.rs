@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use perf_bench::KpiTable;
 
-use crate::workspace::{Outcome, Workspace};
+use crate::workspace::{Outcome, Workspace, print_line};
 use crate::{codegen, guests, layers};
 
 /// Checks dependency edges against the layers, generated pages, the inventory of
@@ -47,16 +47,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let mut problems = problems_without_build(workspace)?;
     let guests = guests::check(workspace.root())?;
     problems.extend(guests.problems.iter().cloned());
-    println!("{guests}");
+    print_line(&guests)?;
     if args.no_build {
-        println!("generated pages: not checked (--no-build)");
+        print_line("generated pages: not checked (--no-build)")?;
     } else {
         problems.extend(codegen::stale_pages(workspace)?);
     }
     for problem in &problems {
-        println!("tidy: {problem}");
+        print_line(format_args!("tidy: {problem}"))?;
     }
-    println!("tidy: {} problems", problems.len());
+    print_line(format_args!("tidy: {} problems", problems.len()))?;
     Ok(Outcome::from(problems.is_empty()))
 }
 

@@ -1,5 +1,6 @@
 //! The tree this program works on, how it calls cargo, and how it ends.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -140,12 +141,28 @@ pub(crate) fn version_of(program: &str) -> Option<String> {
 /// Prints a text that may be long. Whoever closes the pipe early (`| head`) has
 /// seen enough, which is no error.
 pub(crate) fn print_text(text: &str) -> Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    printed(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// What became of printing, by the rule of [`print_text`].
+pub(crate) fn printed(written: io::Result<()>) -> Result<()> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }
         _ => Ok(()),
     }
+}
+
+/// As [`print_text`], a line: where `println!` would panic on a full disk.
+pub(crate) fn print_line(line: impl Display) -> Result<()> {
+    print_text(&format!("{line}\n"))
+}
+
+/// Says something on standard error. Where that cannot be written, nobody is
+/// there to be told.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Columns of the terminal behind standard output; 100 where there is none.
