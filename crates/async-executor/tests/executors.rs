@@ -506,3 +506,89 @@ fn the_interpreter_takes_over_while_the_rounding_mode_has_no_host_counterpart() 
     assert!(f64::from_bits(ends[0].0) > 1.0);
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:x?}");
 }
+
+/// Runs `code` on `engine` from a0 = `a0`; gives how it ended and where.
+fn end_of(code: &str, a0: u64, engine: &mut dyn Executor) -> (Exit, u64, [u64; 32]) {
+    let memory = memory(code);
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A0, a0);
+    hart.set_x(XReg::A5, DATA.0);
+    hart.set_x(XReg::A6, 3);
+    let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    (exit, hart.pc().0, hart.state.x)
+}
+
+/// Compiled code faults where the interpreter faults. With registers exact on
+/// request, those agree as well.
+fn check_faults(a0: u64, cases: &[&str]) {
+    for code in cases {
+        let expected = end_of(code, a0, &mut InterpreterExecutor::new());
+        assert!(matches!(expected.0, Exit::Trap(_)), "{code}: {expected:x?}");
+        for mut engine in engines() {
+            let got = end_of(code, a0, &mut *engine);
+            assert_eq!((got.0, got.1), (expected.0, expected.1), "{code}");
+        }
+        let mut exact = eager();
+        exact.exact_faults = true;
+        let got = end_of(code, a0, &mut JitExecutor::new(exact));
+        assert_eq!(got, expected, "exact faults: {code}");
+    }
+}
+
+/// A host operation can have a memory operand: a load that is used once could
+/// become part of its user and fault there.
+#[test]
+fn a_load_that_is_used_once_faults_at_its_own_pc() {
+    let unmapped = DATA.0 + 0x2000;
+    check_faults(
+        unmapped,
+        &[
+            "add a2, a2, a6\nld a1, 0(a0)\nadd a1, a1, a2\nebreak",
+            "add a3, a3, a6\nld a1, 0(a0)\naddi a2, a6, 1\nxor a1, a3, a1\nebreak",
+            "add a2, a2, a6\nlw a1, 0(a0)\nli a6, 0\nadd a1, a1, a2\nebreak",
+            "add a2, a2, a6\nld a1, 0(a0)\nmul a1, a1, a2\nebreak",
+            "ld a1, 8(a0)\nld a1, 0(a1)\nebreak",
+            "lbu a1, 0(a0)\nslli a1, a1, 3\nadd a1, a1, a5\nld a1, 0(a1)\nebreak",
+            "fadd.d fa1, fa1, fa1\nfld fa0, 0(a0)\nfadd.d fa0, fa0, fa1\nebreak",
+            "fadd.s fa1, fa1, fa1\nflw fa0, 0(a0)\nfmul.s fa0, fa1, fa0\nebreak",
+            "add a6, a6, a6\nld a1, 0(a0)\nbeq a1, a6, out\nli a1, 1\nout: li a1, 0\nebreak",
+            // One operation on memory could stand for all three, and its
+            // faults are those of a store.
+            "add a6, a6, a6\nld a1, 0(a0)\nadd a1, a1, a6\nsd a1, 0(a0)\nli a1, 0\nebreak",
+            "add a6, a6, a6\nld a1, 0(a0)\nxor a1, a6, a1\nsd a1, 0(a0)\nli a1, 0\nebreak",
+        ],
+    );
+}
+
+/// A store that changes nothing, or that another overwrites, still faults.
+#[test]
+fn stores_that_need_not_happen_still_fault_at_their_own_pc() {
+    let read_only = TEXT.0;
+    check_faults(
+        read_only,
+        &[
+            "ld a1, 0(a0)\nsd a1, 0(a0)\nebreak",
+            "lw a1, 0(a0)\nsw a1, 0(a0)\nli a1, 0\nebreak",
+            "ld a1, 0(a0)\naddi a2, a2, 1\nsd a1, 0(a0)\nebreak",
+            "ld a1, 0(a0)\nadd a1, a1, a6\nsd a1, 0(a0)\nli a1, 0\nebreak",
+            "sd a1, 0(a0)\nsd a2, 0(a0)\nebreak",
+            "sd a1, 0(a0)\naddi a2, a2, 1\nsd a2, 0(a0)\nebreak",
+            "sd a1, 0(a0)\nbeqz a3, next\naddi a2, a2, 1\nnext: sd a2, 0(a0)\nebreak",
+            "fld fa0, 0(a0)\nfsd fa0, 0(a0)\nebreak",
+        ],
+    );
+}
+
+/// A load whose value is thrown away, or known from before, still faults.
+#[test]
+fn loads_that_nobody_reads_still_fault() {
+    check_faults(
+        DATA.0 + 0x2000,
+        &[
+            "ld a1, 0(a0)\nli a1, 0\nebreak",
+            "ld zero, 0(a0)\nebreak",
+            "fld fa0, 0(a0)\nfmv.d.x fa0, zero\nebreak",
+            "lw a1, 0(a0)\nlw a1, 0(a0)\nli a1, 0\nebreak",
+        ],
+    );
+}

@@ -294,6 +294,7 @@ impl<'a> Translator<'a> {
         let flags = self.guest_flags;
         let ty = type_of(form);
         let value = self.b.ins().load(ty, flags, address, a.imm);
+        self.accessed();
         self.set_f(a.rd, form, true, value);
     }
 
@@ -303,10 +304,11 @@ impl<'a> Translator<'a> {
         if form == Form::Single {
             let word = self.low_half(a.rs2);
             self.b.ins().store(flags, word, address, a.imm);
-            return;
+        } else {
+            let value = self.exact_operand(a.rs2, form);
+            self.b.ins().store(flags, value, address, a.imm);
         }
-        let value = self.exact_operand(a.rs2, form);
-        self.b.ins().store(flags, value, address, a.imm);
+        self.accessed();
     }
 
     /// The low half as it is, boxed or not.

@@ -43,6 +43,7 @@ impl Translator<'_> {
             (Width::Word, false) => ins.uload32(flags, address, imm),
             (Width::Double, _) => ins.load(I64, flags, address, imm),
         };
+        self.accessed();
         self.set_x(a.rd, value);
     }
 
@@ -57,6 +58,20 @@ impl Translator<'_> {
             Width::Word => ins.istore32(flags, value, address, imm),
             Width::Double => ins.store(flags, value, address, imm),
         };
+        self.accessed();
+    }
+
+    /// Behind a plain access: Cranelift may not change what happens to memory,
+    /// since each access can fault. Without this it
+    /// - folds a load that is used once into its user, whose pc a fault then
+    ///   has (and a load and a store of one address into one operation, whose
+    ///   faults are a store's);
+    /// - drops a store that another overwrites, and one of what was just
+    ///   loaded from there, though the page may forbid stores.
+    ///
+    /// It costs no host instruction.
+    pub(super) fn accessed(&mut self) {
+        self.b.ins().sequence_point();
     }
 
     /// The host orders all but a store before a later load. Cranelift may
