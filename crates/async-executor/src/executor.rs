@@ -43,13 +43,17 @@ use crate::fault::{self, Frame};
 use crate::interp::{Control, InterpCore, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
-use crate::jit::region::Region;
+use crate::jit::region::{ALL_REGS, Region, writes_of};
 use crate::stats::InterpStats;
 
 /// Host stack that generated code may use for guest calls before the run loop
 /// starts over with an empty stack. Threads that run harts need a megabyte
 /// more than this.
 const STACK_BYTES: u64 = 512 << 10;
+
+/// Most instructions that the interpreter adds to a preempted run so that its
+/// registers are exact; a region is not larger.
+const CATCH_UP_INSTS_MAX: usize = 1 << 16;
 
 /// Who waits for a compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,8 @@ struct Run<'a> {
     preempt: &'a AtomicU32,
     budget_counts: bool,
     pending: Option<Exit>,
+    /// A poll found the preempt word raised.
+    polled: bool,
 }
 
 impl<'a> Run<'a> {
@@ -111,6 +117,7 @@ impl<'a> Run<'a> {
             cache,
             preempt,
             pending: None,
+            polled: false,
         }
     }
 }
@@ -390,6 +397,7 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     words[abi::RUN] = run.expose_provenance() as u64;
     words[abi::BUDGET] = budget.min(i64::MAX as u64);
     words[abi::FAULT_PC] = 0;
+    words[abi::STALE] = 0;
 }
 
 /// Runs the guest from `state.pc`. Nested, it ends where the guest function
@@ -448,7 +456,7 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
             Stop::Handover => {}
         }
         // SAFETY: X1, X2, X3.
-        let back = unsafe {
+        let mut back = unsafe {
             let run_ref = &mut *run;
             run_ref.tiered.follow(run_ref.memory, &run_ref.cache);
             let offset = run_ref.cache.lookup((*state).pc);
@@ -463,11 +471,23 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
                 return 1;
             }
             (*state).pc = back & !1;
-            if back & 1 == 1 && nested {
-                return back;
+            if back & 1 == 1 {
+                catch_up(run, state);
+                if (*run).pending.is_some() {
+                    return 1;
+                }
+                back = (*state).pc | 1;
+                if nested {
+                    return back;
+                }
             }
             // Guest recursion without end comes by here and by no other poll.
-            if (*run).preempt.load(Ordering::Relaxed) != 0 {
+            // Code that declined instead goes on in the interpreter, which comes
+            // to a safepoint of its own: it may have declined its first
+            // instruction, and a preempt word that stays raised would keep
+            // the guest there for good.
+            let at_safepoint = back & 1 == 0 || std::mem::take(&mut (*run).polled);
+            if at_safepoint && (*run).preempt.load(Ordering::Relaxed) != 0 {
                 if !nested {
                     (*run).pending = Some(Exit::Preempted);
                 }
@@ -532,6 +552,39 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         }
     }
     back
+}
+
+/// Interprets until registers that compiled code had not stored are
+/// overwritten. From where it left, every way comes to that before it ends or
+/// meets the same instruction again (see `region::Flow`), so it is not long;
+/// only a memory fault can come first, and then registers need not be exact.
+///
+/// # Safety
+/// X1, X2.
+unsafe fn catch_up(run: *mut Run<'_>, state: *mut HartState) {
+    // SAFETY: X1: between entries.
+    let (run, state) = unsafe { (&mut *run, &mut *state) };
+    let mut stale = std::mem::take(&mut state.engine[abi::STALE]);
+    run.polled |= stale & abi::POLLED != 0;
+    stale &= ALL_REGS;
+    debug_assert!(
+        stale == 0 || !run.budget_counts,
+        "code that counts stores all registers"
+    );
+    // Code that changes while it runs, without fence.i, can break the promise.
+    let mut left = CATCH_UP_INSTS_MAX;
+    while stale != 0 && left > 0 {
+        left -= 1;
+        let at = run.memory.fetch(GuestAddr(state.pc)).map(decode);
+        Counts::add(&run.tiered.tier.context.counts().steps, 1);
+        if let Some(exit) = run.tiered.core.step(state, run.memory) {
+            run.pending = Some(exit);
+            return;
+        }
+        if let Ok(Ok(decoded)) = at {
+            stale &= !writes_of(decoded.inst);
+        }
+    }
 }
 
 fn is_amo(memory: &GuestMemory, pc: u64) -> bool {

@@ -232,6 +232,42 @@ fn a_run_ends_when_the_preempt_word_is_raised_elsewhere() {
 }
 
 #[test]
+fn a_register_that_an_endless_loop_no_longer_writes_is_exact_when_it_is_preempted() {
+    // t0 is written fifty thousand times and then never again. No exit and no
+    // later instruction reads it.
+    let code = "
+        loop: beqz a1, again
+        addi a1, a1, -1
+        andi t1, a1, 1
+        beqz t1, again
+        addi t0, a1, 7
+        xor a2, a2, t0
+        again: sd a1, 0(a5)
+        j loop";
+    for mut engine in engines() {
+        let memory = memory(code);
+        memory.write_bytes(DATA, &[1]).unwrap();
+        let preempt = AtomicU32::new(0);
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 100_000);
+        hart.set_x(XReg::A5, DATA.0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut word = [1; 8];
+                while word != [0; 8] {
+                    memory.read_bytes(DATA, &mut word).unwrap();
+                    thread::yield_now();
+                }
+                preempt.store(1, Ordering::Relaxed);
+            });
+            let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &preempt);
+            assert_eq!(exit, Exit::Preempted);
+        });
+        assert_eq!((hart.x(XReg::A1), hart.x(XReg::T0)), (0, 8));
+    }
+}
+
+#[test]
 fn a_fault_in_compiled_code_has_its_pc_and_address() {
     // A loop that walks off the end of its data.
     let code = "loop: ld a0, 0(a1)\nadd a2, a2, a0\naddi a1, a1, 8\nj loop";

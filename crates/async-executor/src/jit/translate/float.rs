@@ -23,7 +23,7 @@ use vm_core::isa::{Extension, Inst};
 use vm_core::{FReg, XReg};
 
 use super::super::abi;
-use super::super::region::{Region, reads_of, writes_of};
+use super::super::region::{NodeId, Region, reads_of, writes_of};
 use super::Translator;
 
 /// How a cached floating-point register is held.
@@ -156,10 +156,10 @@ impl<'a> Translator<'a> {
         self.define(r, form, true, value);
     }
 
-    /// For a node that takes `set` for dirty although it is not: a single that
-    /// is no proper box must not be written back, so such a register sends
-    /// control to the interpreter instead, which goes on at `pc`.
-    pub(super) fn guard_boxes(&mut self, set: u64, pc: u64) {
+    /// For node `to`, which takes `set` for dirty although it is not: a single
+    /// that is no proper box must not be written back, so such a register
+    /// sends control to the interpreter instead, which goes on there.
+    pub(super) fn guard_boxes(&mut self, set: u64, to: NodeId) {
         for r in FReg::ALL {
             if set & Self::f_bit(r) != 0 && self.border_forms[r.index()] == Form::Single {
                 let high = self.load_hart(I32, layout::F + 8 * r.index() as i32 + 4);
@@ -167,7 +167,7 @@ impl<'a> Translator<'a> {
                 let (leave, go_on) = (self.cold_block(), self.b.create_block());
                 self.b.ins().brif(odd, leave, &[], go_on, &[]);
                 self.switch_to(leave);
-                self.leave_to_interpreter(pc);
+                self.leave_before(to, 0);
                 self.switch_to(go_on);
             }
         }
