@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use async_executor::jit::dump::Dump;
 use async_executor::{
     AsyncExecutionContext, Budget, Executor, Exit, HybridExecutor, InterpreterExecutor, JitConfig,
     JitExecutor, Preference,
@@ -627,4 +628,29 @@ fn loads_that_nobody_reads_still_fault() {
             "lw a1, 0(a0)\nlw a1, 0(a0)\nli a1, 0\nebreak",
         ],
     );
+}
+
+/// What `code` becomes, as host code.
+fn host_code(code: &str) -> String {
+    let memory = memory(code);
+    let bytes = assemble(code).unwrap().len() as u64;
+    Dump::of_function(&memory, TEXT, bytes, &eager())
+        .unwrap()
+        .unwrap()
+        .host
+}
+
+/// A litmus test shows a missing barrier now and then; the code shows it
+/// always.
+#[test]
+fn a_releasing_load_reserved_keeps_stores_before_it() {
+    for (lr, barriers) in [
+        ("lr.w", 0),
+        ("lr.w.aq", 0),
+        ("lr.d.rl", 1),
+        ("lr.w.aqrl", 1),
+    ] {
+        let host = host_code(&format!("sw a2, 0(a0)\n{lr} a1, (a0)\nebreak"));
+        assert_eq!(host.matches("xchg").count(), barriers, "{lr}:\n{host}");
+    }
 }

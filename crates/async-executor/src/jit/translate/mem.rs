@@ -81,18 +81,23 @@ impl Translator<'_> {
         let predecessor_writes = a.imm & 0x10 != 0;
         let successor_reads = a.imm & 0x02 != 0;
         if predecessor_writes && successor_reads {
-            // A locked operation on a line of our own is several times
-            // cheaper than mfence on most hosts, and orders as much.
-            let word = self
-                .b
-                .ins()
-                .iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
-            let zero = self.b.ins().iconst(I64, 0);
-            self.b
-                .ins()
-                .atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
+            self.full_barrier();
         } else {
             self.b.ins().sequence_point();
         }
+    }
+
+    /// Orders everything before with everything after.
+    pub(super) fn full_barrier(&mut self) {
+        // A locked operation on a line of our own is several times cheaper
+        // than mfence on most hosts, and orders as much.
+        let word = self
+            .b
+            .ins()
+            .iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
+        let zero = self.b.ins().iconst(I64, 0);
+        self.b
+            .ins()
+            .atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
     }
 }
