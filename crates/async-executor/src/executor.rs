@@ -26,6 +26,7 @@
 //! - **X3** `enter` gets code from the cache that the `Run` keeps alive, and
 //!   the memory for which its address space was looked up.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -87,7 +88,9 @@ struct Run<'a> {
     tiered: &'a mut Tiered,
     memory: &'a GuestMemory,
     cache: Arc<CodeCache>,
-    frame: Frame,
+    /// Beside the run, not in it: it is lent out while generated code runs,
+    /// and nested calls write to the run meanwhile.
+    frame: &'a Frame,
     preempt: &'a AtomicU32,
     budget_counts: bool,
     pending: Option<Exit>,
@@ -95,24 +98,29 @@ struct Run<'a> {
     polled: bool,
 }
 
+/// What the fault handler needs to know of a run.
+fn frame_of(state: *mut HartState, memory: &GuestMemory, cache: &CodeCache) -> Frame {
+    let code = cache.arena.entry(0).addr();
+    Frame {
+        hart: state,
+        code: code..code + ARENA_BYTES,
+        memory: memory.host_range(),
+        base: memory.host_base().addr(),
+    }
+}
+
 impl<'a> Run<'a> {
     fn new(
         tiered: &'a mut Tiered,
-        state: *mut HartState,
+        frame: &'a Frame,
         memory: &'a GuestMemory,
         cache: Arc<CodeCache>,
         preempt: &'a AtomicU32,
     ) -> Run<'a> {
-        let code = cache.arena.entry(0).addr();
         Run {
             tiered,
             memory,
-            frame: Frame {
-                hart: state,
-                code: code..code + ARENA_BYTES,
-                memory: memory.host_range(),
-                base: memory.host_base().addr(),
-            },
+            frame,
             budget_counts: cache.flavour.counting,
             cache,
             preempt,
@@ -238,7 +246,8 @@ impl Tiered {
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
-        let mut run = Run::new(self, state, memory, cache, preempt);
+        let frame = frame_of(state, memory, &cache);
+        let mut run = Run::new(self, &frame, memory, cache, preempt);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
@@ -260,12 +269,22 @@ impl Tiered {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
-        let pc = hart.state.pc;
-        let usable = mxcsr_of(0, hart.state.frm).is_some();
-        if usable && (cache.lookup(pc) != 0 || self.compile_single(&cache, memory, pc)) {
-            return self.enter_single(hart, memory, cache);
+        if mxcsr_of(0, hart.state.frm).is_some()
+            && let Some(offset) = self.single(&cache, memory, hart.state.pc)
+        {
+            return self.enter_single(hart, memory, cache, offset);
         }
         self.core.run_block(&mut hart.state, memory)
+    }
+
+    /// Offset of the code of the one block at `pc`, compiled now if need be.
+    /// It stays good whoever forgets it meanwhile: looked up again, the slot
+    /// may be empty.
+    fn single(&mut self, cache: &CodeCache, memory: &GuestMemory, pc: u64) -> Option<NonZero<u32>> {
+        NonZero::new(cache.lookup(pc)).or_else(|| {
+            self.compile_single(cache, memory, pc);
+            NonZero::new(cache.lookup(pc))
+        })
     }
 
     /// Runs the block at the hart's pc in the interpreter: a block that is run
@@ -310,16 +329,18 @@ impl Tiered {
         hart: &mut Hart,
         memory: &GuestMemory,
         cache: Arc<CodeCache>,
+        offset: NonZero<u32>,
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
-        let mut run = Run::new(self, state, memory, cache, &NEVER);
+        let frame = frame_of(state, memory, &cache);
+        let mut run = Run::new(self, &frame, memory, cache, &NEVER);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
             set_words(run, state, u64::MAX);
-            let offset = (*run).cache.lookup((*state).pc);
-            let back = enter_code(run, state, offset);
+            let start = (*state).pc;
+            let back = enter_code(run, state, offset.get());
             if let Some(exit) = (*run).pending.take() {
                 return exit;
             }
@@ -327,9 +348,10 @@ impl Tiered {
             if back & 1 == 0 {
                 return Exit::BudgetSpent;
             }
-            // What ends the block is the interpreter's: a call of the
-            // environment, or an instruction that could not be finished.
-            (*run).tiered.core.run_block(&mut *state, memory)
+            // What comes here is the interpreter's: a call of the environment,
+            // or an instruction that could not be finished.
+            let core = &mut (*run).tiered.core;
+            core.run_rest_of_block(&mut *state, memory, GuestAddr(start))
         }
     }
 
@@ -520,15 +542,10 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         let context = &run.tiered.tier.context;
         Counts::add(&context.counts().entries, 1);
         let base = run.memory.host_base();
-        (
-            run.cache.arena.entry(offset),
-            base,
-            state.pc,
-            &raw const run.frame,
-        )
+        (run.cache.arena.entry(offset), base, state.pc, run.frame)
     };
     // SAFETY: X3 is what E1 asks for; the frame outlives the entry (F2).
-    let back = unsafe { fault::with_frame(&*frame, || enter::enter(code, state, base, pc)) };
+    let back = unsafe { fault::with_frame(frame, || enter::enter(code, state, base, pc)) };
     // SAFETY: X1: left again.
     unsafe {
         let state = &mut *state;

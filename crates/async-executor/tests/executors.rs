@@ -654,3 +654,41 @@ fn a_releasing_load_reserved_keeps_stores_before_it() {
         assert_eq!(host.matches("xchg").count(), barriers, "{lr}:\n{host}");
     }
 }
+
+/// Where `execute` stops, call by call, is the same whether blocks are
+/// compiled or interpreted.
+#[test]
+fn execute_ends_blocks_at_the_same_places_on_every_engine() {
+    let long = format!("{}ebreak", "addi a0, a0, 1\n".repeat(150));
+    let across_a_page = format!(
+        "j start\n.zero 4070\nstart: {}ebreak",
+        "c.addi a0, 1\naddi a0, a0, 2\n".repeat(12)
+    );
+    // Code hands the sc back, in the middle of a block as long as can be.
+    let handed_back = format!(
+        "{}sc.w a1, a0, (a5)\n{}ebreak",
+        "addi a0, a0, 1\n".repeat(20),
+        "addi a0, a0, 1\n".repeat(80)
+    );
+    let no_code = "addi a0, a0, 1\n.word 0\nebreak".to_owned();
+    for code in [long, across_a_page, handed_back, no_code] {
+        let memory = memory(&code);
+        let ends = |engine: &mut dyn Executor| {
+            let mut hart = Hart::new(TEXT);
+            hart.set_x(XReg::A5, DATA.0);
+            let mut ends = Vec::new();
+            loop {
+                let exit = engine.execute(&mut hart, &memory);
+                ends.push((exit, hart.pc().0, hart.x(XReg::A0)));
+                if exit != Exit::BudgetSpent {
+                    return ends;
+                }
+            }
+        };
+        let expected = ends(&mut InterpreterExecutor::new());
+        assert!(expected.len() > 1, "{expected:x?}");
+        for mut engine in engines() {
+            assert_eq!(ends(&mut *engine), expected, "{code}");
+        }
+    }
+}

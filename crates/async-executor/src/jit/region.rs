@@ -27,11 +27,12 @@
 
 use std::collections::HashMap;
 
+use vm_core::addr::PAGE_BYTES;
 use vm_core::isa::{Inst, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{GuestAddr, XReg};
 
-use crate::block::end_of;
+use crate::block::{BLOCK_INSTS_MAX, end_of};
 
 /// Bits of integer registers, then of floating-point registers.
 pub(crate) type RegSet = u64;
@@ -142,6 +143,8 @@ pub(crate) struct Limits {
     pub(crate) inline_depth: usize,
     /// How often one callee may nest in itself.
     pub(crate) inline_recursion: usize,
+    /// Nodes end where a page does. The profile has that in it already.
+    pub(crate) one_page: bool,
 }
 
 /// Displacement of a conditional branch.
@@ -220,10 +223,11 @@ impl Region {
     /// The one block at `entry`, all of whose ends leave it.
     pub(crate) fn single(entry: u64, memory: &GuestMemory) -> Option<Region> {
         let limits = Limits {
-            insts: 64,
+            insts: BLOCK_INSTS_MAX,
             inline_insts: 0,
             inline_depth: 0,
             inline_recursion: 0,
+            one_page: true,
         };
         let mut region = Region::discover(entry, memory, &|_| false, limits)?;
         region.nodes.truncate(1);
@@ -323,7 +327,8 @@ impl Builder<'_> {
             if pc != start && (self.ids.contains_key(&(context, pc)) || (self.executed)(pc)) {
                 break End::Goto(self.target(context, pc));
             }
-            if insts.len() >= 64 {
+            let page_ends = self.limits.one_page && pc / PAGE_BYTES != start / PAGE_BYTES;
+            if insts.len() >= BLOCK_INSTS_MAX || page_ends {
                 break End::Goto(self.target(context, pc));
             }
             let Some(located) = at(pc, self.memory) else {
