@@ -692,3 +692,46 @@ fn execute_ends_blocks_at_the_same_places_on_every_engine() {
         }
     }
 }
+
+/// Code that was rewritten without `fence.i` may run as it was or as it is,
+/// but not as neither: a trap has the pc and the registers of its instruction.
+#[test]
+fn an_instruction_handed_to_the_interpreter_traps_where_it_stands() {
+    // After 500 rounds the fmin, whose NaN the interpreter takes care of, is
+    // overwritten by what is no instruction.
+    let code = "
+        loop: fadd.d fa1, fa1, fa3
+        addi s0, s0, 1
+        bne a1, a2, skip
+        fmv.d.x fa0, a3
+        sw zero, 0(a4)
+        skip: fmin.d fa2, fa0, fa1
+        addi s1, s1, 1
+        addi a1, a1, -1
+        bnez a1, loop
+        ebreak";
+    for mut engine in engines() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        memory.map(TEXT, 0x1000, all).unwrap();
+        memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 1000);
+        hart.set_x(XReg::A2, 500);
+        hart.set_x(XReg::A3, u64::MAX);
+        hart.set_x(XReg::A4, TEXT.0 + 20);
+        hart.set_f(vm_core::FReg::Fa3, 1.0_f64.to_bits());
+        hart.set_f(vm_core::FReg::Fa0, 1.0_f64.to_bits());
+        hart.set_f(vm_core::FReg::Fa1, 2.0_f64.to_bits());
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        let (begun, ended) = (hart.x(XReg::S0), hart.x(XReg::S1));
+        match exit {
+            Exit::Breakpoint => {
+                assert_eq!((begun, ended), (1000, 1000));
+                assert_eq!(hart.f(vm_core::FReg::Fa2), 1002.0_f64.to_bits());
+            }
+            Exit::Trap(_) => assert_eq!((hart.pc().0, begun), (TEXT.0 + 20, ended + 1)),
+            other => panic!("{other}"),
+        }
+    }
+}

@@ -274,7 +274,7 @@ impl Translator<'_> {
     }
 
     /// Stores what is dirty on a way out; the way on knows what it knew.
-    fn store_all(&mut self) {
+    pub(super) fn store_all(&mut self) {
         let known = self.known();
         self.store(self.dirty);
         self.restore(known);

@@ -415,7 +415,7 @@ impl<'a> Translator<'a> {
     }
 
     fn interpret_in_passing(&mut self, sources: &[FReg]) {
-        let known = (self.cached, self.dirty, self.f);
+        let known = self.known();
         for &r in sources {
             if self.dirty & Self::f_bit(r) != 0 {
                 // A value of this block only: the variable stays as it is.
@@ -433,13 +433,10 @@ impl<'a> Translator<'a> {
                 }
             }
         }
-        let code = self.engine(abi::STEP);
-        let pc = self.iconst(self.at.pc);
-        // These instructions cannot trap: the status is always 0.
-        self.b
-            .ins()
-            .call_indirect(self.step_sig, code, &[self.hart, pc]);
-        (self.cached, self.dirty, self.f) = known;
+        // These instructions do not trap. But the interpreter fetches anew, and
+        // may find code that another hart has changed or unmapped.
+        self.call_step();
+        self.restore(known);
     }
 
     pub(super) fn sign(&mut self, a: FRn, form: Form, sign: Sign) {

@@ -433,6 +433,7 @@ impl<'a> Translator<'a> {
         self.b.ins().brif(status, leave, &[], go_on, &[]);
         self.switch_to(leave);
         self.refund(self.index + 1);
+        self.store_all();
         self.b.ins().return_(&[status]);
         self.switch_to(go_on);
     }
