@@ -87,6 +87,7 @@ impl JitConfig {
             inline_insts: self.inline_insts_max,
             inline_depth: 4,
             inline_recursion: self.inline_recursion_max,
+            one_page: false,
         }
     }
 }

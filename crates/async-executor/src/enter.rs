@@ -87,43 +87,41 @@ pub(crate) fn resume_address() -> usize {
     left_generated_code as *const () as usize
 }
 
-/// What engine word COLD points to: hands (hart, pc) to Rust and returns its
-/// answer to the frame below.
-#[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn cold() {
-    naked_asm!(
-        "push rbx",
-        "mov rbx, rdi",
-        "stmxcsr [rdi + {mxcsr}]",
-        "ldmxcsr [rip + {default}]",
-        "mov rsi, rdx",
-        "call {rust}",
-        "ldmxcsr [rbx + {mxcsr}]",
-        "pop rbx",
-        "ret",
-        mxcsr = const abi::word(abi::MXCSR),
-        default = sym DEFAULT,
-        rust = sym crate::executor::interpret_from,
-    )
+/// From generated code to a Rust function of (hart, pc), whose answer goes to
+/// the frame below. `$arrange` puts the pc into rsi.
+macro_rules! way_to_rust {
+    ($(#[$doc:meta])* $name:ident: $arrange:literal, $rust:path) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "sysv64" fn $name() {
+            naked_asm!(
+                "push rbx",
+                "mov rbx, rdi",
+                "stmxcsr [rdi + {mxcsr}]",
+                "ldmxcsr [rip + {default}]",
+                $arrange,
+                "call {rust}",
+                "ldmxcsr [rbx + {mxcsr}]",
+                "pop rbx",
+                "ret",
+                mxcsr = const abi::word(abi::MXCSR),
+                default = sym DEFAULT,
+                rust = sym $rust,
+            )
+        }
+    };
 }
 
-/// What engine word STEP points to: interprets the instruction at rsi. Gives
-/// 0, or an odd word when an exit is pending.
-#[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn step() {
-    naked_asm!(
-        "push rbx",
-        "mov rbx, rdi",
-        "stmxcsr [rdi + {mxcsr}]",
-        "ldmxcsr [rip + {default}]",
-        "call {rust}",
-        "ldmxcsr [rbx + {mxcsr}]",
-        "pop rbx",
-        "ret",
-        mxcsr = const abi::word(abi::MXCSR),
-        default = sym DEFAULT,
-        rust = sym crate::executor::interpret_one,
-    )
+way_to_rust! {
+    /// What engine word COLD points to: interprets on from the pc in rdx, where
+    /// regions expect it.
+    cold: "mov rsi, rdx", crate::executor::interpret_from
+}
+
+way_to_rust! {
+    /// What engine word STEP points to: interprets the instruction at rsi.
+    /// Gives 0, or an odd word when an exit is pending.
+    step: "", crate::executor::interpret_one
 }
 
 /// MXCSR for a guest's `fflags` and `frm`; rounding to the nearest with ties

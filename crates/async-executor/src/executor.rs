@@ -26,6 +26,7 @@
 //! - **X3** `enter` gets code from the cache that the `Run` keeps alive, and
 //!   the memory for which its address space was looked up.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -43,13 +44,17 @@ use crate::fault::{self, Frame};
 use crate::interp::{Control, InterpCore, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
-use crate::jit::region::Region;
+use crate::jit::region::{ALL_REGS, Region, writes_of};
 use crate::stats::InterpStats;
 
 /// Host stack that generated code may use for guest calls before the run loop
 /// starts over with an empty stack. Threads that run harts need a megabyte
 /// more than this.
 const STACK_BYTES: u64 = 512 << 10;
+
+/// Most instructions that the interpreter adds to a preempted run so that its
+/// registers are exact; a region is not larger.
+const CATCH_UP_INSTS_MAX: usize = 1 << 16;
 
 /// Who waits for a compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,34 +88,44 @@ struct Run<'a> {
     tiered: &'a mut Tiered,
     memory: &'a GuestMemory,
     cache: Arc<CodeCache>,
-    frame: Frame,
+    /// Beside the run, not in it: it is lent out while generated code runs,
+    /// and nested calls write to the run meanwhile.
+    frame: &'a Frame,
     preempt: &'a AtomicU32,
     budget_counts: bool,
     pending: Option<Exit>,
+    /// A poll found the preempt word raised.
+    polled: bool,
+}
+
+/// What the fault handler needs to know of a run.
+fn frame_of(state: *mut HartState, memory: &GuestMemory, cache: &CodeCache) -> Frame {
+    let code = cache.arena.entry(0).addr();
+    Frame {
+        hart: state,
+        code: code..code + ARENA_BYTES,
+        memory: memory.host_range(),
+        base: memory.host_base().addr(),
+    }
 }
 
 impl<'a> Run<'a> {
     fn new(
         tiered: &'a mut Tiered,
-        state: *mut HartState,
+        frame: &'a Frame,
         memory: &'a GuestMemory,
         cache: Arc<CodeCache>,
         preempt: &'a AtomicU32,
     ) -> Run<'a> {
-        let code = cache.arena.entry(0).addr();
         Run {
             tiered,
             memory,
-            frame: Frame {
-                hart: state,
-                code: code..code + ARENA_BYTES,
-                memory: memory.host_range(),
-                base: memory.host_base().addr(),
-            },
+            frame,
             budget_counts: cache.flavour.counting,
             cache,
             preempt,
             pending: None,
+            polled: false,
         }
     }
 }
@@ -231,7 +246,8 @@ impl Tiered {
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
-        let mut run = Run::new(self, state, memory, cache, preempt);
+        let frame = frame_of(state, memory, &cache);
+        let mut run = Run::new(self, &frame, memory, cache, preempt);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
@@ -253,12 +269,22 @@ impl Tiered {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
-        let pc = hart.state.pc;
-        let usable = mxcsr_of(0, hart.state.frm).is_some();
-        if usable && (cache.lookup(pc) != 0 || self.compile_single(&cache, memory, pc)) {
-            return self.enter_single(hart, memory, cache);
+        if mxcsr_of(0, hart.state.frm).is_some()
+            && let Some(offset) = self.single(&cache, memory, hart.state.pc)
+        {
+            return self.enter_single(hart, memory, cache, offset);
         }
         self.core.run_block(&mut hart.state, memory)
+    }
+
+    /// Offset of the code of the one block at `pc`, compiled now if need be.
+    /// It stays good whoever forgets it meanwhile: looked up again, the slot
+    /// may be empty.
+    fn single(&mut self, cache: &CodeCache, memory: &GuestMemory, pc: u64) -> Option<NonZero<u32>> {
+        NonZero::new(cache.lookup(pc)).or_else(|| {
+            self.compile_single(cache, memory, pc);
+            NonZero::new(cache.lookup(pc))
+        })
     }
 
     /// Runs the block at the hart's pc in the interpreter: a block that is run
@@ -303,16 +329,18 @@ impl Tiered {
         hart: &mut Hart,
         memory: &GuestMemory,
         cache: Arc<CodeCache>,
+        offset: NonZero<u32>,
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
-        let mut run = Run::new(self, state, memory, cache, &NEVER);
+        let frame = frame_of(state, memory, &cache);
+        let mut run = Run::new(self, &frame, memory, cache, &NEVER);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
             set_words(run, state, u64::MAX);
-            let offset = (*run).cache.lookup((*state).pc);
-            let back = enter_code(run, state, offset);
+            let start = (*state).pc;
+            let back = enter_code(run, state, offset.get());
             if let Some(exit) = (*run).pending.take() {
                 return exit;
             }
@@ -320,9 +348,10 @@ impl Tiered {
             if back & 1 == 0 {
                 return Exit::BudgetSpent;
             }
-            // What ends the block is the interpreter's: a call of the
-            // environment, or an instruction that could not be finished.
-            (*run).tiered.core.run_block(&mut *state, memory)
+            // What comes here is the interpreter's: a call of the environment,
+            // or an instruction that could not be finished.
+            let core = &mut (*run).tiered.core;
+            core.run_rest_of_block(&mut *state, memory, GuestAddr(start))
         }
     }
 
@@ -390,6 +419,7 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     words[abi::RUN] = run.expose_provenance() as u64;
     words[abi::BUDGET] = budget.min(i64::MAX as u64);
     words[abi::FAULT_PC] = 0;
+    words[abi::STALE] = 0;
 }
 
 /// Runs the guest from `state.pc`. Nested, it ends where the guest function
@@ -448,7 +478,7 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
             Stop::Handover => {}
         }
         // SAFETY: X1, X2, X3.
-        let back = unsafe {
+        let mut back = unsafe {
             let run_ref = &mut *run;
             run_ref.tiered.follow(run_ref.memory, &run_ref.cache);
             let offset = run_ref.cache.lookup((*state).pc);
@@ -463,11 +493,23 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
                 return 1;
             }
             (*state).pc = back & !1;
-            if back & 1 == 1 && nested {
-                return back;
+            if back & 1 == 1 {
+                catch_up(run, state);
+                if (*run).pending.is_some() {
+                    return 1;
+                }
+                back = (*state).pc | 1;
+                if nested {
+                    return back;
+                }
             }
             // Guest recursion without end comes by here and by no other poll.
-            if (*run).preempt.load(Ordering::Relaxed) != 0 {
+            // Code that declined instead goes on in the interpreter, which comes
+            // to a safepoint of its own: it may have declined its first
+            // instruction, and a preempt word that stays raised would keep
+            // the guest there for good.
+            let at_safepoint = back & 1 == 0 || std::mem::take(&mut (*run).polled);
+            if at_safepoint && (*run).preempt.load(Ordering::Relaxed) != 0 {
                 if !nested {
                     (*run).pending = Some(Exit::Preempted);
                 }
@@ -500,15 +542,10 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         let context = &run.tiered.tier.context;
         Counts::add(&context.counts().entries, 1);
         let base = run.memory.host_base();
-        (
-            run.cache.arena.entry(offset),
-            base,
-            state.pc,
-            &raw const run.frame,
-        )
+        (run.cache.arena.entry(offset), base, state.pc, run.frame)
     };
     // SAFETY: X3 is what E1 asks for; the frame outlives the entry (F2).
-    let back = unsafe { fault::with_frame(&*frame, || enter::enter(code, state, base, pc)) };
+    let back = unsafe { fault::with_frame(frame, || enter::enter(code, state, base, pc)) };
     // SAFETY: X1: left again.
     unsafe {
         let state = &mut *state;
@@ -532,6 +569,39 @@ unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u
         }
     }
     back
+}
+
+/// Interprets until registers that compiled code had not stored are
+/// overwritten. From where it left, every way comes to that before it ends or
+/// meets the same instruction again (see `region::Flow`), so it is not long;
+/// only a memory fault can come first, and then registers need not be exact.
+///
+/// # Safety
+/// X1, X2.
+unsafe fn catch_up(run: *mut Run<'_>, state: *mut HartState) {
+    // SAFETY: X1: between entries.
+    let (run, state) = unsafe { (&mut *run, &mut *state) };
+    let mut stale = std::mem::take(&mut state.engine[abi::STALE]);
+    run.polled |= stale & abi::POLLED != 0;
+    stale &= ALL_REGS;
+    debug_assert!(
+        stale == 0 || !run.budget_counts,
+        "code that counts stores all registers"
+    );
+    // Code that changes while it runs, without fence.i, can break the promise.
+    let mut left = CATCH_UP_INSTS_MAX;
+    while stale != 0 && left > 0 {
+        left -= 1;
+        let at = run.memory.fetch(GuestAddr(state.pc)).map(decode);
+        Counts::add(&run.tiered.tier.context.counts().steps, 1);
+        if let Some(exit) = run.tiered.core.step(state, run.memory) {
+            run.pending = Some(exit);
+            return;
+        }
+        if let Ok(Ok(decoded)) = at {
+            stale &= !writes_of(decoded.inst);
+        }
+    }
 }
 
 fn is_amo(memory: &GuestMemory, pc: u64) -> bool {

@@ -489,3 +489,153 @@ fn hybrid_runs_agree_whenever_code_arrives() {
         }
     }
 }
+
+/// All of a state that a run can change, but memory.
+fn registers(hart: &Hart) -> (u64, [u64; 32], [u64; 32], u32, u32) {
+    let s = &hart.state;
+    (s.pc, s.x, s.f, s.fflags, s.frm)
+}
+
+fn loaded(setup: &Setup) -> GuestMemory {
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
+    memory.write_bytes(TEXT, &setup.program.bytes()).unwrap();
+    memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
+    memory
+        .map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE)
+        .unwrap();
+    memory.write_bytes(DATA, &setup.data).unwrap();
+    memory
+}
+
+/// Every state that a preempted run stops in is one that the interpreter goes
+/// through, in the same order; the preempt word is set at every safepoint.
+/// Gives how often runs were preempted.
+fn check_preemption(seed: u64, setup: &Setup) -> usize {
+    let memory = loaded(setup);
+    let mut hart = setup.hart.clone();
+    let mut interp = InterpreterExecutor::new();
+    let one = Budget::Instructions(1);
+    let mut states = vec![registers(&hart)];
+    while states.len() < 3000
+        && interp.run(&mut hart, &memory, one, &AtomicU32::new(0)) == Exit::BudgetSpent
+    {
+        states.push(registers(&hart));
+    }
+
+    let memory = loaded(setup);
+    let mut hart = setup.hart.clone();
+    let mut config = JitConfig::foreground();
+    config.threshold = seed as u32 % 2;
+    let mut jit = JitExecutor::new(config);
+    let (mut at, mut preemptions) = (0, 0);
+    loop {
+        let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &AtomicU32::new(1));
+        let now = registers(&hart);
+        let Some(further) = states[at..].iter().position(|state| *state == now) else {
+            // A fault need not have all registers; a long program may go on.
+            if matches!(exit, Exit::Trap(_)) || states.len() >= 3000 {
+                return preemptions;
+            }
+            let same_pc = states[at..].iter().find(|state| state.0 == now.0);
+            panic!(
+                "seed {seed}: {exit} after {preemptions} preemptions\n{now:x?}\nis not a state of the \
+                 interpreter; the next with that pc is\n{same_pc:x?}\n{}",
+                setup.program.listing()
+            );
+        };
+        at += further;
+        if exit != Exit::Preempted {
+            return preemptions;
+        }
+        preemptions += 1;
+    }
+}
+
+#[test]
+fn preempted_runs_stop_in_states_of_the_interpreter() {
+    let mut preemptions = 0;
+    for seed in 1..600 {
+        preemptions += check_preemption(seed, &setup(seed));
+    }
+    assert!(preemptions > 1000, "only {preemptions} preemptions");
+}
+
+/// Loops of several blocks with registers that are dead at the back edge.
+#[test]
+fn registers_dead_in_a_loop_are_exact_when_it_is_preempted() {
+    let loops: [&[&str]; 5] = [
+        // Written again on every way, and the only exit reads them.
+        &[
+            "addi t0, s1, 5",
+            "beq s1, zero, 16",
+            "add a2, a2, t0",
+            "addi s1, s1, -1",
+            "jal zero, -16",
+            "ebreak",
+        ],
+        // Written on one of two ways, and before the exit.
+        &[
+            "beq s1, zero, 28",
+            "andi t1, s1, 1",
+            "beq t1, zero, 12",
+            "slli t0, s1, 2",
+            "add a2, a2, t0",
+            "addi s1, s1, -1",
+            "jal zero, -24",
+            "addi t0, zero, 1",
+            "ebreak",
+        ],
+        // Written in the outer of two loops.
+        &[
+            "addi t0, s1, 7",
+            "beq s1, zero, 36",
+            "add a2, a2, t0",
+            "addi t2, zero, 3",
+            "addi t2, t2, -1",
+            "bne t2, zero, -4",
+            "addi s1, s1, -1",
+            "jal zero, -28",
+            "ebreak",
+            "ebreak",
+            "ebreak",
+        ],
+        // In an inlined callee.
+        &[
+            "beq s1, zero, 16",
+            "jal ra, 16",
+            "addi s1, s1, -1",
+            "jal zero, -12",
+            "ebreak",
+            "addi t0, s1, 9",
+            "add a2, a2, t0",
+            "addi t0, zero, 1",
+            "beq a2, zero, 8",
+            "addi t0, s1, 2",
+            "jalr zero, 0(ra)",
+        ],
+        // Floating point, as single precision.
+        &[
+            "fcvt.s.w ft0, s1",
+            "fadd.s fa0, fa0, ft0",
+            "beq s1, zero, 20",
+            "fmul.s ft1, ft0, ft0",
+            "fadd.s fa1, fa1, ft1",
+            "addi s1, s1, -1",
+            "jal zero, -24",
+            "ebreak",
+        ],
+    ];
+    for (i, texts) in loops.iter().enumerate() {
+        let mut program = Program { words: Vec::new() };
+        texts.iter().for_each(|text| program.push(text));
+        let mut setup = setup(1);
+        setup.program = program;
+        setup.hart.state.frm = 0;
+        setup.hart.set_x(XReg::S1, 20);
+        for threshold in 0..2 {
+            let preemptions = check_preemption(threshold, &setup);
+            assert!(preemptions >= 10, "loop {i}: {preemptions} preemptions");
+        }
+    }
+}

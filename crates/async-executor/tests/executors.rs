@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use async_executor::jit::dump::Dump;
 use async_executor::{
     AsyncExecutionContext, Budget, Executor, Exit, HybridExecutor, InterpreterExecutor, JitConfig,
     JitExecutor, Preference,
@@ -228,6 +229,42 @@ fn a_run_ends_when_the_preempt_word_is_raised_elsewhere() {
                 assert_eq!(exit, Exit::Preempted, "{code}");
             });
         }
+    }
+}
+
+#[test]
+fn a_register_that_an_endless_loop_no_longer_writes_is_exact_when_it_is_preempted() {
+    // t0 is written fifty thousand times and then never again. No exit and no
+    // later instruction reads it.
+    let code = "
+        loop: beqz a1, again
+        addi a1, a1, -1
+        andi t1, a1, 1
+        beqz t1, again
+        addi t0, a1, 7
+        xor a2, a2, t0
+        again: sd a1, 0(a5)
+        j loop";
+    for mut engine in engines() {
+        let memory = memory(code);
+        memory.write_bytes(DATA, &[1]).unwrap();
+        let preempt = AtomicU32::new(0);
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 100_000);
+        hart.set_x(XReg::A5, DATA.0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut word = [1; 8];
+                while word != [0; 8] {
+                    memory.read_bytes(DATA, &mut word).unwrap();
+                    thread::yield_now();
+                }
+                preempt.store(1, Ordering::Relaxed);
+            });
+            let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &preempt);
+            assert_eq!(exit, Exit::Preempted);
+        });
+        assert_eq!((hart.x(XReg::A1), hart.x(XReg::T0)), (0, 8));
     }
 }
 
@@ -505,4 +542,196 @@ fn the_interpreter_takes_over_while_the_rounding_mode_has_no_host_counterpart() 
     // Ties away from zero do not lose what ties to even do.
     assert!(f64::from_bits(ends[0].0) > 1.0);
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:x?}");
+}
+
+/// Runs `code` on `engine` from a0 = `a0`; gives how it ended and where.
+fn end_of(code: &str, a0: u64, engine: &mut dyn Executor) -> (Exit, u64, [u64; 32]) {
+    let memory = memory(code);
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A0, a0);
+    hart.set_x(XReg::A5, DATA.0);
+    hart.set_x(XReg::A6, 3);
+    let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    (exit, hart.pc().0, hart.state.x)
+}
+
+/// Compiled code faults where the interpreter faults. With registers exact on
+/// request, those agree as well.
+fn check_faults(a0: u64, cases: &[&str]) {
+    for code in cases {
+        let expected = end_of(code, a0, &mut InterpreterExecutor::new());
+        assert!(matches!(expected.0, Exit::Trap(_)), "{code}: {expected:x?}");
+        for mut engine in engines() {
+            let got = end_of(code, a0, &mut *engine);
+            assert_eq!((got.0, got.1), (expected.0, expected.1), "{code}");
+        }
+        let mut exact = eager();
+        exact.exact_faults = true;
+        let got = end_of(code, a0, &mut JitExecutor::new(exact));
+        assert_eq!(got, expected, "exact faults: {code}");
+    }
+}
+
+/// A host operation can have a memory operand: a load that is used once could
+/// become part of its user and fault there.
+#[test]
+fn a_load_that_is_used_once_faults_at_its_own_pc() {
+    let unmapped = DATA.0 + 0x2000;
+    check_faults(
+        unmapped,
+        &[
+            "add a2, a2, a6\nld a1, 0(a0)\nadd a1, a1, a2\nebreak",
+            "add a3, a3, a6\nld a1, 0(a0)\naddi a2, a6, 1\nxor a1, a3, a1\nebreak",
+            "add a2, a2, a6\nlw a1, 0(a0)\nli a6, 0\nadd a1, a1, a2\nebreak",
+            "add a2, a2, a6\nld a1, 0(a0)\nmul a1, a1, a2\nebreak",
+            "ld a1, 8(a0)\nld a1, 0(a1)\nebreak",
+            "lbu a1, 0(a0)\nslli a1, a1, 3\nadd a1, a1, a5\nld a1, 0(a1)\nebreak",
+            "fadd.d fa1, fa1, fa1\nfld fa0, 0(a0)\nfadd.d fa0, fa0, fa1\nebreak",
+            "fadd.s fa1, fa1, fa1\nflw fa0, 0(a0)\nfmul.s fa0, fa1, fa0\nebreak",
+            "add a6, a6, a6\nld a1, 0(a0)\nbeq a1, a6, out\nli a1, 1\nout: li a1, 0\nebreak",
+            // One operation on memory could stand for all three, and its
+            // faults are those of a store.
+            "add a6, a6, a6\nld a1, 0(a0)\nadd a1, a1, a6\nsd a1, 0(a0)\nli a1, 0\nebreak",
+            "add a6, a6, a6\nld a1, 0(a0)\nxor a1, a6, a1\nsd a1, 0(a0)\nli a1, 0\nebreak",
+        ],
+    );
+}
+
+/// A store that changes nothing, or that another overwrites, still faults.
+#[test]
+fn stores_that_need_not_happen_still_fault_at_their_own_pc() {
+    let read_only = TEXT.0;
+    check_faults(
+        read_only,
+        &[
+            "ld a1, 0(a0)\nsd a1, 0(a0)\nebreak",
+            "lw a1, 0(a0)\nsw a1, 0(a0)\nli a1, 0\nebreak",
+            "ld a1, 0(a0)\naddi a2, a2, 1\nsd a1, 0(a0)\nebreak",
+            "ld a1, 0(a0)\nadd a1, a1, a6\nsd a1, 0(a0)\nli a1, 0\nebreak",
+            "sd a1, 0(a0)\nsd a2, 0(a0)\nebreak",
+            "sd a1, 0(a0)\naddi a2, a2, 1\nsd a2, 0(a0)\nebreak",
+            "sd a1, 0(a0)\nbeqz a3, next\naddi a2, a2, 1\nnext: sd a2, 0(a0)\nebreak",
+            "fld fa0, 0(a0)\nfsd fa0, 0(a0)\nebreak",
+        ],
+    );
+}
+
+/// A load whose value is thrown away, or known from before, still faults.
+#[test]
+fn loads_that_nobody_reads_still_fault() {
+    check_faults(
+        DATA.0 + 0x2000,
+        &[
+            "ld a1, 0(a0)\nli a1, 0\nebreak",
+            "ld zero, 0(a0)\nebreak",
+            "fld fa0, 0(a0)\nfmv.d.x fa0, zero\nebreak",
+            "lw a1, 0(a0)\nlw a1, 0(a0)\nli a1, 0\nebreak",
+        ],
+    );
+}
+
+/// What `code` becomes, as host code.
+fn host_code(code: &str) -> String {
+    let memory = memory(code);
+    let bytes = assemble(code).unwrap().len() as u64;
+    Dump::of_function(&memory, TEXT, bytes, &eager())
+        .unwrap()
+        .unwrap()
+        .host
+}
+
+/// A litmus test shows a missing barrier now and then; the code shows it
+/// always.
+#[test]
+fn a_releasing_load_reserved_keeps_stores_before_it() {
+    for (lr, barriers) in [
+        ("lr.w", 0),
+        ("lr.w.aq", 0),
+        ("lr.d.rl", 1),
+        ("lr.w.aqrl", 1),
+    ] {
+        let host = host_code(&format!("sw a2, 0(a0)\n{lr} a1, (a0)\nebreak"));
+        assert_eq!(host.matches("xchg").count(), barriers, "{lr}:\n{host}");
+    }
+}
+
+/// Where `execute` stops, call by call, is the same whether blocks are
+/// compiled or interpreted.
+#[test]
+fn execute_ends_blocks_at_the_same_places_on_every_engine() {
+    let long = format!("{}ebreak", "addi a0, a0, 1\n".repeat(150));
+    let across_a_page = format!(
+        "j start\n.zero 4070\nstart: {}ebreak",
+        "c.addi a0, 1\naddi a0, a0, 2\n".repeat(12)
+    );
+    // Code hands the sc back, in the middle of a block as long as can be.
+    let handed_back = format!(
+        "{}sc.w a1, a0, (a5)\n{}ebreak",
+        "addi a0, a0, 1\n".repeat(20),
+        "addi a0, a0, 1\n".repeat(80)
+    );
+    let no_code = "addi a0, a0, 1\n.word 0\nebreak".to_owned();
+    for code in [long, across_a_page, handed_back, no_code] {
+        let memory = memory(&code);
+        let ends = |engine: &mut dyn Executor| {
+            let mut hart = Hart::new(TEXT);
+            hart.set_x(XReg::A5, DATA.0);
+            let mut ends = Vec::new();
+            loop {
+                let exit = engine.execute(&mut hart, &memory);
+                ends.push((exit, hart.pc().0, hart.x(XReg::A0)));
+                if exit != Exit::BudgetSpent {
+                    return ends;
+                }
+            }
+        };
+        let expected = ends(&mut InterpreterExecutor::new());
+        assert!(expected.len() > 1, "{expected:x?}");
+        for mut engine in engines() {
+            assert_eq!(ends(&mut *engine), expected, "{code}");
+        }
+    }
+}
+
+/// Code that was rewritten without `fence.i` may run as it was or as it is,
+/// but not as neither: a trap has the pc and the registers of its instruction.
+#[test]
+fn an_instruction_handed_to_the_interpreter_traps_where_it_stands() {
+    // After 500 rounds the fmin, whose NaN the interpreter takes care of, is
+    // overwritten by what is no instruction.
+    let code = "
+        loop: fadd.d fa1, fa1, fa3
+        addi s0, s0, 1
+        bne a1, a2, skip
+        fmv.d.x fa0, a3
+        sw zero, 0(a4)
+        skip: fmin.d fa2, fa0, fa1
+        addi s1, s1, 1
+        addi a1, a1, -1
+        bnez a1, loop
+        ebreak";
+    for mut engine in engines() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        memory.map(TEXT, 0x1000, all).unwrap();
+        memory.write_bytes(TEXT, &assemble(code).unwrap()).unwrap();
+        let mut hart = Hart::new(TEXT);
+        hart.set_x(XReg::A1, 1000);
+        hart.set_x(XReg::A2, 500);
+        hart.set_x(XReg::A3, u64::MAX);
+        hart.set_x(XReg::A4, TEXT.0 + 20);
+        hart.set_f(vm_core::FReg::Fa3, 1.0_f64.to_bits());
+        hart.set_f(vm_core::FReg::Fa0, 1.0_f64.to_bits());
+        hart.set_f(vm_core::FReg::Fa1, 2.0_f64.to_bits());
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        let (begun, ended) = (hart.x(XReg::S0), hart.x(XReg::S1));
+        match exit {
+            Exit::Breakpoint => {
+                assert_eq!((begun, ended), (1000, 1000));
+                assert_eq!(hart.f(vm_core::FReg::Fa2), 1002.0_f64.to_bits());
+            }
+            Exit::Trap(_) => assert_eq!((hart.pc().0, begun), (TEXT.0 + 20, ended + 1)),
+            other => panic!("{other}"),
+        }
+    }
 }

@@ -159,9 +159,20 @@ impl InterpCore {
 
     /// Runs the block at `state.pc` to its end, as [`block::discover`] has it.
     pub(crate) fn run_block(&mut self, state: &mut HartState, memory: &GuestMemory) -> Exit {
+        let start = GuestAddr(state.pc);
+        self.run_rest_of_block(state, memory, start)
+    }
+
+    /// The same for a block that began at `start` and has been executed, in
+    /// whatever way, up to `state.pc`.
+    pub(crate) fn run_rest_of_block(
+        &mut self,
+        state: &mut HartState,
+        memory: &GuestMemory,
+        start: GuestAddr,
+    ) -> Exit {
         self.attach(memory);
-        let page = state.pc / PAGE_BYTES;
-        for n in 0..BLOCK_INSTS_MAX {
+        for n in insts_between(memory, start, state.pc)..BLOCK_INSTS_MAX {
             let single = match self.single_at(memory, state.pc) {
                 Ok(single) => single,
                 Err(exit) if n == 0 => return exit,
@@ -170,7 +181,8 @@ impl InterpCore {
             if let Err(exit) = self.retire(state, memory, single) {
                 return exit;
             }
-            if block::end_of(single.inst).is_some() || state.pc / PAGE_BYTES != page {
+            let same_page = state.pc / PAGE_BYTES == start.0 / PAGE_BYTES;
+            if block::end_of(single.inst).is_some() || !same_page {
                 break;
             }
         }
@@ -316,6 +328,19 @@ impl InterpCore {
         self.stats.insts += 1;
         Ok(())
     }
+}
+
+/// How many instructions a block has between its start and `pc`.
+fn insts_between(memory: &GuestMemory, start: GuestAddr, pc: u64) -> usize {
+    let (mut at, mut n) = (start, 0);
+    while at.0 != pc && n < BLOCK_INSTS_MAX {
+        let Ok(decoded) = block::fetch(memory, at) else {
+            break;
+        };
+        at = at.wrapping_offset(i64::from(decoded.len));
+        n += 1;
+    }
+    n
 }
 
 /// An instruction ready to be executed on its own.

@@ -31,6 +31,9 @@
 //!   10 FAULT_ADDR   guest address that it accessed
 //!   11 FAULT_WRITE  1 if it was a write
 //!   12 SINK         results that exist for their flags only
+//!   13 STALE        registers whose value in the hart is an older one, when a
+//!                   region was left for the interpreter (see `region::Flow`),
+//!                   and bit 0 if it was left at a poll
 //! ```
 
 use vm_core::hart::layout;
@@ -48,6 +51,10 @@ pub(crate) const FAULT_PC: usize = 9;
 pub(crate) const FAULT_ADDR: usize = 10;
 pub(crate) const FAULT_WRITE: usize = 11;
 pub(crate) const SINK: usize = 12;
+pub(crate) const STALE: usize = 13;
+
+/// In STALE, where `x0` would be.
+pub(crate) const POLLED: u64 = 1;
 
 /// Offset of an engine word from the hart pointer.
 pub(crate) const fn word(index: usize) -> i32 {

@@ -16,18 +16,23 @@
 //! problems on one 64-bit set (32 integer, 32 floating-point registers):
 //!
 //! - *live*: read in the region before it is written, calls ending the path;
-//! - *needed*: like live, but every exit reads all registers. A register that
-//!   is not needed is never stored;
+//! - *needed*: like live, but every exit reads all registers, and so does a
+//!   way that never ends. A register that is not needed is not stored: it is
+//!   *stale* in the hart until it is overwritten, which is then certain to
+//!   happen, on every way and before the same node comes again. Who leaves the
+//!   region before that (at a poll) says which registers are stale, and the
+//!   interpreter goes on until they are not;
 //! - *dirty* (may differ from the hart's copy) and *cached* (surely in a host
 //!   register) at the node's start.
 
 use std::collections::HashMap;
 
+use vm_core::addr::PAGE_BYTES;
 use vm_core::isa::{Inst, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{GuestAddr, XReg};
 
-use crate::block::end_of;
+use crate::block::{BLOCK_INSTS_MAX, end_of};
 
 /// Bits of integer registers, then of floating-point registers.
 pub(crate) type RegSet = u64;
@@ -138,6 +143,8 @@ pub(crate) struct Limits {
     pub(crate) inline_depth: usize,
     /// How often one callee may nest in itself.
     pub(crate) inline_recursion: usize,
+    /// Nodes end where a page does. The profile has that in it already.
+    pub(crate) one_page: bool,
 }
 
 /// Displacement of a conditional branch.
@@ -216,10 +223,11 @@ impl Region {
     /// The one block at `entry`, all of whose ends leave it.
     pub(crate) fn single(entry: u64, memory: &GuestMemory) -> Option<Region> {
         let limits = Limits {
-            insts: 64,
+            insts: BLOCK_INSTS_MAX,
             inline_insts: 0,
             inline_depth: 0,
             inline_recursion: 0,
+            one_page: true,
         };
         let mut region = Region::discover(entry, memory, &|_| false, limits)?;
         region.nodes.truncate(1);
@@ -319,7 +327,8 @@ impl Builder<'_> {
             if pc != start && (self.ids.contains_key(&(context, pc)) || (self.executed)(pc)) {
                 break End::Goto(self.target(context, pc));
             }
-            if insts.len() >= 64 {
+            let page_ends = self.limits.one_page && pc / PAGE_BYTES != start / PAGE_BYTES;
+            if insts.len() >= BLOCK_INSTS_MAX || page_ends {
                 break End::Goto(self.target(context, pc));
             }
             let Some(located) = at(pc, self.memory) else {
@@ -493,6 +502,8 @@ pub(crate) struct Flow {
     pub(crate) needed: Vec<RegSet>,
     /// May differ from the hart's copy at the start.
     pub(crate) dirty: Vec<RegSet>,
+    /// Written before the start, since all registers were in the hart.
+    pub(crate) written: Vec<RegSet>,
     /// In host registers at the start.
     pub(crate) cached: Vec<RegSet>,
     /// Nodes in reverse postorder.
@@ -523,9 +534,11 @@ impl Flow {
             }
         }
 
-        // Backward: live and needed.
+        // Backward: live, the least solution, and needed, the greatest. In the
+        // least, a register would not be needed where a loop without end
+        // leaves it alone, and the interpreter might never come to its write.
         let mut live = vec![0; n];
-        let mut needed = vec![0; n];
+        let mut needed = vec![ALL_REGS; n];
         until_stable(|| {
             let mut changed = false;
             for &id in order.iter().rev() {
@@ -557,18 +570,19 @@ impl Flow {
             }
         }
         let mut dirty = vec![0; n];
+        let mut written = vec![0; n];
         until_stable(|| {
             let mut changed = false;
             for &id in &order {
-                let mut all = 0;
+                let (mut all_dirty, mut all_written) = (0, 0);
                 for &(from, stored) in &predecessors[id] {
-                    all |= if stored {
-                        0
-                    } else {
-                        dirty[from] | writes[from]
-                    };
+                    if !stored {
+                        all_dirty |= dirty[from] | writes[from];
+                        all_written |= written[from] | writes[from];
+                    }
                 }
-                changed |= set(&mut dirty[id], all & live[id]);
+                changed |= set(&mut dirty[id], all_dirty & live[id]);
+                changed |= set(&mut written[id], all_written);
             }
             changed
         });
@@ -596,6 +610,7 @@ impl Flow {
             live,
             needed,
             dirty,
+            written,
             cached,
             order,
             position,

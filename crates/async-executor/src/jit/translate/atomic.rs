@@ -14,6 +14,9 @@ use super::Translator;
 
 pub(super) const WORD: Type = I32;
 
+/// `rl`: memory accesses before come first.
+const RELEASE: u8 = 1;
+
 impl Translator<'_> {
     /// Host address of a naturally aligned access; a misaligned one leaves
     /// the region before touching memory, and the interpreter traps.
@@ -38,6 +41,10 @@ impl Translator<'_> {
 
     pub(super) fn load_reserved(&mut self, a: Lr, ty: Type) {
         let address = self.aligned_address(a.rs1, ty);
+        if a.ordering & RELEASE != 0 {
+            // The one order that host loads do not keep: a store before them.
+            self.full_barrier();
+        }
         let flags = self.guest_flags;
         let value = self.b.ins().atomic_load(ty, flags, address);
         let zero_extended = if ty == I64 {

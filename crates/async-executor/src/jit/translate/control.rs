@@ -21,8 +21,7 @@ use crate::cache::arena::ARENA_BYTES;
 impl Translator<'_> {
     /// From the function's entry to node 0.
     pub(super) fn prologue(&mut self) {
-        self.cached = 0;
-        self.dirty = 0;
+        self.all_in_the_hart();
         if self.makes_host_calls() {
             // Guest recursion is host recursion: leave before the stack ends.
             let rsp = self.b.ins().get_stack_pointer(I64);
@@ -36,6 +35,12 @@ impl Translator<'_> {
             self.switch_to(go_on);
         }
         self.enter_node(0);
+    }
+
+    fn all_in_the_hart(&mut self) {
+        self.cached = 0;
+        self.dirty = 0;
+        self.written = 0;
     }
 
     fn makes_host_calls(&self) -> bool {
@@ -176,10 +181,10 @@ impl Translator<'_> {
 
     fn fill_edge(&mut self, edge: Edge, target: Target) {
         if edge.is_own {
-            let known = (self.cached, self.dirty, self.f, self.unread.clone());
+            let known = self.known();
             self.switch_to(edge.block);
             self.go(target);
-            (self.cached, self.dirty, self.f, self.unread) = known;
+            self.restore(known);
         }
     }
 
@@ -187,7 +192,7 @@ impl Translator<'_> {
         match target {
             Target::Node(id) => {
                 if self.polls(id) {
-                    self.poll(self.region.nodes[id].pc);
+                    self.poll(id);
                 }
                 self.enter_node(id);
             }
@@ -204,8 +209,7 @@ impl Translator<'_> {
         self.flush(!self.flow.live[id] & self.flow.needed[id]);
         let missing = self.flow.cached[id] & !self.cached;
         self.load(missing);
-        let pc = self.region.nodes[id].pc;
-        self.guard_boxes(self.flow.dirty[id] & !self.dirty, pc);
+        self.guard_boxes(self.flow.dirty[id] & !self.dirty, id);
         self.b.ins().jump(self.blocks[id], &[]);
     }
 
@@ -224,18 +228,19 @@ impl Translator<'_> {
 
     // Safepoints.
 
-    /// Leaves with Preempted at `pc` if the preempt word is set. The load is
-    /// atomic so that it is not merged with one before the loop.
-    fn poll(&mut self, pc: u64) {
+    /// On the way to node `to`: leaves with Preempted if the preempt word is
+    /// set. The load is atomic so that it is not merged with one before the
+    /// loop.
+    fn poll(&mut self, to: NodeId) {
         if self.flavour.single {
             return;
         }
-        let known = (self.cached, self.dirty, self.f, self.unread.clone());
+        let known = self.known();
         let go_on = self.b.create_block();
         let leave = self.branch_if_preempted(go_on);
         self.switch_to(leave);
-        self.leave_to_interpreter(pc);
-        (self.cached, self.dirty, self.f, self.unread) = known;
+        self.leave_before(to, abi::POLLED);
+        self.restore(known);
         self.switch_to(go_on);
     }
 
@@ -248,6 +253,8 @@ impl Translator<'_> {
         let go_on = self.b.create_block();
         let leave = self.branch_if_preempted(go_on);
         self.switch_to(leave);
+        let polled = self.iconst(abi::POLLED);
+        self.store_hart(polled, abi::word(abi::STALE));
         let pc = match (pc, target) {
             (Some(pc), _) => self.iconst(pc | 1),
             (None, Some(target)) => self.b.ins().bor_imm_u(target, 1),
@@ -267,10 +274,10 @@ impl Translator<'_> {
     }
 
     /// Stores what is dirty on a way out; the way on knows what it knew.
-    fn store_all(&mut self) {
-        let known = (self.cached, self.dirty, self.f, self.unread.clone());
+    pub(super) fn store_all(&mut self) {
+        let known = self.known();
         self.store(self.dirty);
-        (self.cached, self.dirty, self.f, self.unread) = known;
+        self.restore(known);
     }
 
     // Ways out.
@@ -281,6 +288,15 @@ impl Translator<'_> {
         self.store_all();
         let pc = self.iconst(pc | 1);
         self.b.ins().return_(&[pc]);
+    }
+
+    /// The interpreter goes on at node `to`, told which registers have older
+    /// values in the hart and why.
+    pub(super) fn leave_before(&mut self, to: NodeId, why: u64) {
+        let stale = self.written & !self.dirty & !self.flow.needed[to];
+        let word = self.iconst(stale | why);
+        self.store_hart(word, abi::word(abi::STALE));
+        self.leave_to_interpreter(self.region.nodes[to].pc);
     }
 
     /// A side exit or jump to a known address.
@@ -339,8 +355,7 @@ impl Translator<'_> {
         self.switch_to(elsewhere);
         self.b.ins().return_(&[back]);
         self.switch_to(go_on);
-        self.cached = 0;
-        self.dirty = 0;
+        self.all_in_the_hart();
         match cont {
             Target::Node(id) => {
                 if self.polls(id) {
@@ -375,16 +390,16 @@ impl Translator<'_> {
             Target::Outside(_) => {}
         }
         self.b.ins().brif(arrived, go_on, &[], elsewhere, &[]);
-        let known = (self.cached, self.dirty, self.f, self.unread.clone());
+        let known = self.known();
         self.switch_to(elsewhere);
         self.flush(ALL_REGS);
         self.b.ins().return_(&[target]);
-        (self.cached, self.dirty, self.f, self.unread) = known;
+        self.restore(known);
         self.switch_to(go_on);
         match context.cont {
             Target::Node(id) => {
                 if self.polls(id) {
-                    self.poll(context.ret_pc);
+                    self.poll(id);
                 }
                 self.enter_node(id);
             }

@@ -23,7 +23,7 @@ use vm_core::isa::{Extension, Inst};
 use vm_core::{FReg, XReg};
 
 use super::super::abi;
-use super::super::region::{Region, reads_of, writes_of};
+use super::super::region::{NodeId, Region, reads_of, writes_of};
 use super::Translator;
 
 /// How a cached floating-point register is held.
@@ -156,10 +156,10 @@ impl<'a> Translator<'a> {
         self.define(r, form, true, value);
     }
 
-    /// For a node that takes `set` for dirty although it is not: a single that
-    /// is no proper box must not be written back, so such a register sends
-    /// control to the interpreter instead, which goes on at `pc`.
-    pub(super) fn guard_boxes(&mut self, set: u64, pc: u64) {
+    /// For node `to`, which takes `set` for dirty although it is not: a single
+    /// that is no proper box must not be written back, so such a register
+    /// sends control to the interpreter instead, which goes on there.
+    pub(super) fn guard_boxes(&mut self, set: u64, to: NodeId) {
         for r in FReg::ALL {
             if set & Self::f_bit(r) != 0 && self.border_forms[r.index()] == Form::Single {
                 let high = self.load_hart(I32, layout::F + 8 * r.index() as i32 + 4);
@@ -167,7 +167,7 @@ impl<'a> Translator<'a> {
                 let (leave, go_on) = (self.cold_block(), self.b.create_block());
                 self.b.ins().brif(odd, leave, &[], go_on, &[]);
                 self.switch_to(leave);
-                self.leave_to_interpreter(pc);
+                self.leave_before(to, 0);
                 self.switch_to(go_on);
             }
         }
@@ -294,6 +294,7 @@ impl<'a> Translator<'a> {
         let flags = self.guest_flags;
         let ty = type_of(form);
         let value = self.b.ins().load(ty, flags, address, a.imm);
+        self.accessed();
         self.set_f(a.rd, form, true, value);
     }
 
@@ -303,10 +304,11 @@ impl<'a> Translator<'a> {
         if form == Form::Single {
             let word = self.low_half(a.rs2);
             self.b.ins().store(flags, word, address, a.imm);
-            return;
+        } else {
+            let value = self.exact_operand(a.rs2, form);
+            self.b.ins().store(flags, value, address, a.imm);
         }
-        let value = self.exact_operand(a.rs2, form);
-        self.b.ins().store(flags, value, address, a.imm);
+        self.accessed();
     }
 
     /// The low half as it is, boxed or not.
@@ -413,7 +415,7 @@ impl<'a> Translator<'a> {
     }
 
     fn interpret_in_passing(&mut self, sources: &[FReg]) {
-        let known = (self.cached, self.dirty, self.f);
+        let known = self.known();
         for &r in sources {
             if self.dirty & Self::f_bit(r) != 0 {
                 // A value of this block only: the variable stays as it is.
@@ -431,13 +433,10 @@ impl<'a> Translator<'a> {
                 }
             }
         }
-        let code = self.engine(abi::STEP);
-        let pc = self.iconst(self.at.pc);
-        // These instructions cannot trap: the status is always 0.
-        self.b
-            .ins()
-            .call_indirect(self.step_sig, code, &[self.hart, pc]);
-        (self.cached, self.dirty, self.f) = known;
+        // These instructions do not trap. But the interpreter fetches anew, and
+        // may find code that another hart has changed or unmapped.
+        self.call_step();
+        self.restore(known);
     }
 
     pub(super) fn sign(&mut self, a: FRn, form: Form, sign: Sign) {

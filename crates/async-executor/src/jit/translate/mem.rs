@@ -43,6 +43,7 @@ impl Translator<'_> {
             (Width::Word, false) => ins.uload32(flags, address, imm),
             (Width::Double, _) => ins.load(I64, flags, address, imm),
         };
+        self.accessed();
         self.set_x(a.rd, value);
     }
 
@@ -57,6 +58,20 @@ impl Translator<'_> {
             Width::Word => ins.istore32(flags, value, address, imm),
             Width::Double => ins.store(flags, value, address, imm),
         };
+        self.accessed();
+    }
+
+    /// Behind a plain access: Cranelift may not change what happens to memory,
+    /// since each access can fault. Without this it
+    /// - folds a load that is used once into its user, whose pc a fault then
+    ///   has (and a load and a store of one address into one operation, whose
+    ///   faults are a store's);
+    /// - drops a store that another overwrites, and one of what was just
+    ///   loaded from there, though the page may forbid stores.
+    ///
+    /// It costs no host instruction.
+    pub(super) fn accessed(&mut self) {
+        self.b.ins().sequence_point();
     }
 
     /// The host orders all but a store before a later load. Cranelift may
@@ -66,18 +81,23 @@ impl Translator<'_> {
         let predecessor_writes = a.imm & 0x10 != 0;
         let successor_reads = a.imm & 0x02 != 0;
         if predecessor_writes && successor_reads {
-            // A locked operation on a line of our own is several times
-            // cheaper than mfence on most hosts, and orders as much.
-            let word = self
-                .b
-                .ins()
-                .iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
-            let zero = self.b.ins().iconst(I64, 0);
-            self.b
-                .ins()
-                .atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
+            self.full_barrier();
         } else {
             self.b.ins().sequence_point();
         }
+    }
+
+    /// Orders everything before with everything after.
+    pub(super) fn full_barrier(&mut self) {
+        // A locked operation on a line of our own is several times cheaper
+        // than mfence on most hosts, and orders as much.
+        let word = self
+            .b
+            .ins()
+            .iadd_imm_s(self.hart, i64::from(abi::word(abi::SINK)));
+        let zero = self.b.ins().iconst(I64, 0);
+        self.b
+            .ins()
+            .atomic_rmw(I64, self.hart_flags, AtomicRmwOp::Xchg, word, zero);
     }
 }

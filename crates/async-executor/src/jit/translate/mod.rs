@@ -171,6 +171,8 @@ struct Translator<'a> {
     index: usize,
     cached: RegSet,
     dirty: RegSet,
+    /// Written since all registers were in the hart.
+    written: RegSet,
     f: [FState; 32],
     /// Host addresses already computed in this Cranelift block.
     addresses: HashMap<Value, Value>,
@@ -181,6 +183,15 @@ struct Translator<'a> {
     condition: Option<Value>,
     /// Where the indirect jump just translated goes.
     jump_target: Option<Value>,
+}
+
+/// What the translator knows of registers at a point.
+struct Known {
+    cached: RegSet,
+    dirty: RegSet,
+    written: RegSet,
+    f: [FState; 32],
+    unread: HashMap<usize, Value>,
 }
 
 impl<'a> Translator<'a> {
@@ -235,6 +246,7 @@ impl<'a> Translator<'a> {
             index: region.nodes[0].insts.len(),
             cached: 0,
             dirty: 0,
+            written: 0,
             f: [FState::default(); 32],
             addresses: HashMap::new(),
             unread: HashMap::new(),
@@ -249,6 +261,7 @@ impl<'a> Translator<'a> {
         self.switch_to(self.blocks[id]);
         self.cached = self.flow.cached[id];
         self.dirty = self.flow.dirty[id];
+        self.written = self.flow.written[id];
         for r in FReg::ALL {
             self.f[r.index()] = FState::at_border(self.border_forms[r.index()]);
         }
@@ -278,6 +291,29 @@ impl<'a> Translator<'a> {
             }
             located.inst.visit(self);
         }
+        self.written |= writes_of(located.inst);
+    }
+
+    /// What is known of registers here, for [`Translator::restore`] after code
+    /// that only one of several ways runs.
+    fn known(&self) -> Known {
+        Known {
+            cached: self.cached,
+            dirty: self.dirty,
+            written: self.written,
+            f: self.f,
+            unread: self.unread.clone(),
+        }
+    }
+
+    fn restore(&mut self, known: Known) {
+        Known {
+            cached: self.cached,
+            dirty: self.dirty,
+            written: self.written,
+            f: self.f,
+            unread: self.unread,
+        } = known;
     }
 
     fn lowest_pc(&self) -> u64 {
@@ -397,6 +433,7 @@ impl<'a> Translator<'a> {
         self.b.ins().brif(status, leave, &[], go_on, &[]);
         self.switch_to(leave);
         self.refund(self.index + 1);
+        self.store_all();
         self.b.ins().return_(&[status]);
         self.switch_to(go_on);
     }
