@@ -84,6 +84,17 @@ impl Rounding {
             _ => None,
         }
     }
+
+    /// Its name in assembly.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rne => "rne",
+            Self::Rtz => "rtz",
+            Self::Rdn => "rdn",
+            Self::Rup => "rup",
+            Self::Rmm => "rmm",
+        }
+    }
 }
 
 /// Accrued exceptions, with the bits of `fflags`.

@@ -6,6 +6,7 @@
 //! Layouts: The RISC-V Instruction Set Manual, Volume I, "Immediate Encoding
 //! Variants".
 
+use super::float::Rounding;
 use crate::reg::{FReg, RegSets, XReg};
 
 /// What the table needs of an operand format.
@@ -19,20 +20,22 @@ pub trait Format: Copy + Sized {
     fn regs(self) -> RegSets;
 }
 
-/// Rounding mode field of a floating-point instruction.
+/// Rounding mode field of a floating-point instruction: one of the modes of
+/// [`Rounding`], or that the mode is in `frm`. Arithmetic takes a [`Rounding`],
+/// so that `frm` cannot be forgotten on the way there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Rm {
     /// To nearest, ties to even.
-    Rne = 0,
+    Rne = Rounding::Rne as u8,
     /// Towards zero.
-    Rtz = 1,
+    Rtz = Rounding::Rtz as u8,
     /// Down.
-    Rdn = 2,
+    Rdn = Rounding::Rdn as u8,
     /// Up.
-    Rup = 3,
+    Rup = Rounding::Rup as u8,
     /// To nearest, ties away from zero.
-    Rmm = 4,
+    Rmm = Rounding::Rmm as u8,
     /// As `frm` says.
     Dyn = 7,
 }
@@ -40,26 +43,35 @@ pub enum Rm {
 impl Rm {
     /// The mode of the low three bits, `None` for the reserved 5 and 6.
     pub const fn from_bits(bits: u32) -> Option<Rm> {
-        Some(match bits & 7 {
-            0 => Rm::Rne,
-            1 => Rm::Rtz,
-            2 => Rm::Rdn,
-            3 => Rm::Rup,
-            4 => Rm::Rmm,
-            7 => Rm::Dyn,
-            _ => return None,
-        })
+        let bits = (bits & 7) as u8;
+        match Rounding::from_bits(bits) {
+            Some(mode) => Some(Rm::of(mode)),
+            None if bits == Rm::Dyn as u8 => Some(Rm::Dyn),
+            None => None,
+        }
+    }
+
+    /// The field of an instruction that rounds this way whatever `frm` says.
+    pub const fn of(mode: Rounding) -> Rm {
+        match mode {
+            Rounding::Rne => Rm::Rne,
+            Rounding::Rtz => Rm::Rtz,
+            Rounding::Rdn => Rm::Rdn,
+            Rounding::Rup => Rm::Rup,
+            Rounding::Rmm => Rm::Rmm,
+        }
+    }
+
+    /// How it rounds; `None` where `frm` decides.
+    pub const fn rounding(self) -> Option<Rounding> {
+        Rounding::from_bits(self as u8)
     }
 
     /// Its name in assembly.
     pub const fn name(self) -> &'static str {
-        match self {
-            Rm::Rne => "rne",
-            Rm::Rtz => "rtz",
-            Rm::Rdn => "rdn",
-            Rm::Rup => "rup",
-            Rm::Rmm => "rmm",
-            Rm::Dyn => "dyn",
+        match self.rounding() {
+            Some(mode) => mode.name(),
+            None => "dyn",
         }
     }
 }
@@ -375,4 +387,25 @@ format! {
     XToFn { rd: FReg = ok!(f_rd), rs1: XReg = ok!(x_rs1) }
     insert(self) put(self.rd.index(), self.rs1.index(), 0);
     regs { x_reads: x_set(self.rs1), f_writes: self.rd.bit() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mode_fields_are_the_rounding_modes_and_dynamic() {
+        for bits in 0..8_u8 {
+            let field = Rm::from_bits(u32::from(bits) | 0xfff8);
+            assert_eq!(field.and_then(Rm::rounding), Rounding::from_bits(bits));
+            assert_eq!(field.is_some(), !matches!(bits, 5 | 6), "{bits}");
+            assert!(field.is_none_or(|field| field as u8 == bits));
+        }
+        assert_eq!(Rm::from_bits(7), Some(Rm::Dyn));
+        for mode in Rounding::ALL {
+            assert_eq!(Rm::of(mode).rounding(), Some(mode));
+            assert_eq!(Rm::of(mode).name(), mode.name());
+        }
+        assert_eq!(Rm::Dyn.name(), "dyn");
+    }
 }

@@ -10,24 +10,108 @@ use vm_runtime::{DEFAULT_MEMORY_BYTES, EngineKind, MEMORY_BYTES_MAX};
 /// Exit status of hartloom's own errors.
 pub(crate) const STATUS_OWN_ERROR: u8 = 125;
 
-const EXAMPLES: &str = "\
+/// Exit statuses of what only prints.
+macro_rules! statuses {
+    () => {
+        "\
+Exit status:
+  0    all was printed, or whoever reads it has seen enough
+  125  usage, or output that cannot be written"
+    };
+}
+
+macro_rules! program_statuses {
+    () => {
+        "
+  126  the program was found but cannot run: not an RV64GC ELF, damaged, a directory, unreadable
+  127  the program was not found"
+    };
+}
+
+macro_rules! run_statuses {
+    () => {
+        concat!(
+            "\
+Exit status of `run`:
+  the program's own, or 128+N when signal N ended it: 139 is a segmentation fault
+  125  hartloom itself failed: usage, too little memory, a deadlocked program",
+            program_statuses!()
+        )
+    };
+}
+
+const HELP_AFTER: &str = concat!(
+    "\
 Examples:
   hartloom run ./hello                     run a static RV64GC program
   hartloom run --memory 64M ./sort in.txt  give it 64 MiB and an argument
   hartloom run --strace ./hello            show its system calls
   hartloom run --stats=json ./hello        what the run cost, as one line
   hartloom dump ./hello --function main    its instructions
+  hartloom syscalls                        what programs can ask the kernel for
   hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
 
-Exit status of `run`:
-  the program's own, or 128+N when signal N ended it
-  125  hartloom itself failed: usage, too little memory, a deadlocked program
-  126  the program was found but cannot run: not an RV64GC ELF, a directory, unreadable
-  127  the program was not found";
+",
+    run_statuses!()
+);
+
+const RUN_AFTER: &str = concat!(
+    "\
+Examples:
+  hartloom run ./hello                     a static RV64GC program
+  hartloom run ./sort --reverse in.txt     what follows the program is its own
+  hartloom run --engine interp ./hello     interpret only
+  hartloom run --memory 64M ./sort in.txt  with 64 MiB
+  hartloom run --env-clear --env LANG=C ./hello
+  hartloom run --strace ./hello 2>calls    show its system calls
+  hartloom run --stats=json ./hello        what the run cost, as one line
+
+Static programs come from `riscv64-linux-gnu-gcc -O2 -static hello.c -o hello`.
+Standard input, output and error are the program's. A program can do what the
+user who runs it can: this is no sandbox.
+
+",
+    run_statuses!()
+);
+
+const DUMP_AFTER: &str = concat!(
+    "\
+Examples:
+  hartloom dump ./hello                              all instructions
+  hartloom dump ./hello --function main              one function
+  hartloom dump ./hello --addr 0x10430 --count 8     some instructions
+  hartloom dump ./hello --function main --clif --host   what the compiler makes of it
+
+",
+    statuses!(),
+    ", or nothing to show there",
+    program_statuses!()
+);
+
+const SYSCALLS_AFTER: &str = concat!(
+    "\
+Examples:
+  hartloom syscalls                  number, name, class, what differs from Linux
+  hartloom syscalls --markdown       the same as a page
+
+",
+    statuses!()
+);
+
+const COMPLETIONS_AFTER: &str = concat!(
+    "\
+Examples:
+  hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
+  hartloom completions zsh > ~/.zfunc/_hartloom
+  hartloom completions fish > ~/.config/fish/completions/hartloom.fish
+
+",
+    statuses!()
+);
 
 /// Runs unmodified RV64GC Linux programs on x86-64.
 #[derive(Debug, Parser)]
-#[command(name = "hartloom", version, after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(name = "hartloom", version, after_help = HELP_AFTER)]
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -36,17 +120,20 @@ pub(crate) struct Flags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run a program
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = RUN_AFTER)]
     Run(RunArgs),
     /// Show the instructions of a program
+    #[command(after_help = DUMP_AFTER)]
     Dump(DumpArgs),
     /// List the system calls that programs can make
+    #[command(after_help = SYSCALLS_AFTER)]
     Syscalls {
         /// As the page docs/syscalls.md
         #[arg(long)]
         markdown: bool,
     },
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_AFTER)]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -59,7 +146,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = EngineKind::default())]
     pub(crate) engine: EngineKind,
 
-    /// Most memory that the program may map: bytes, or with K, M or G
+    /// Most memory that the program may map, 4G at most: bytes, or with K, M or G
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES), allow_negative_numbers = true)]
     pub(crate) memory: Size,
 
@@ -93,7 +180,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DumpArgs {
-    /// The program
+    /// The program, a path
     pub(crate) program: PathBuf,
 
     /// Only this function
@@ -104,7 +191,7 @@ pub(crate) struct DumpArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = address, allow_negative_numbers = true)]
     pub(crate) addr: Option<u64>,
 
-    /// Only so many instructions
+    /// Only so many instructions; 16 from an address on, unless said otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
 
@@ -190,6 +277,17 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_examples_and_statuses() {
+        for verb in Flags::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let example = format!("hartloom {} ", verb.get_name());
+            assert!(help.contains(&example), "{}: {help}", verb.get_name());
+            assert!(help.contains("Exit status"), "{}: {help}", verb.get_name());
+        }
     }
 
     #[test]
