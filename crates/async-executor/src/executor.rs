@@ -39,6 +39,7 @@ use crate::cache::arena::ARENA_BYTES;
 use crate::cache::{CodeCache, Wanted};
 use crate::context::{AsyncExecutionContext, Counts, Kind};
 use crate::enter::{self, fflags_of, mxcsr_of};
+use crate::error::EngineError;
 use crate::exit::{Budget, Exit};
 use crate::fault::{self, Frame};
 use crate::interp::{Control, InterpCore, Stop, Tier};
@@ -185,17 +186,28 @@ impl Tier for RunTier<'_> {
 
 impl TierState {
     /// The cache of `memory` for a kind of code, `None` where the host has no
-    /// room for one: then all is interpreted.
+    /// room for one: then all is interpreted. Who wants to know beforehand asks
+    /// [`Tiered::prepare`].
     fn cache(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
+        self.try_cache(memory, kind).ok()
+    }
+
+    fn try_cache(
+        &mut self,
+        memory: &GuestMemory,
+        kind: Kind,
+    ) -> Result<Arc<CodeCache>, EngineError> {
         if self.space != memory.identity() {
             self.caches = [const { None }; 3];
             self.space = memory.identity();
         }
         let place = &mut self.caches[kind as usize];
-        if place.is_none() {
-            *place = self.context.cache(self.space, kind).ok();
+        if let Some(cache) = place {
+            return Ok(Arc::clone(cache));
         }
-        place.clone()
+        let cache = self.context.cache(self.space, kind)?;
+        *place = Some(Arc::clone(&cache));
+        Ok(cache)
     }
 }
 
@@ -222,6 +234,12 @@ impl Tiered {
 
     pub(crate) fn interp_stats(&self) -> InterpStats {
         self.core.stats()
+    }
+
+    /// Makes room for the code of `memory`, as
+    /// [`Executor::prepare`](crate::Executor::prepare) says.
+    pub(crate) fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
+        self.tier.try_cache(memory, Kind::Free).map(|_| ())
     }
 
     pub(crate) fn flush(&mut self) {

@@ -8,6 +8,8 @@ use vm_core::Trap;
 use vm_core::hart::Hart;
 use vm_core::mem::GuestMemory;
 
+use crate::error::EngineError;
+
 /// Why a run of a hart ended. The hart's pc says where it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -49,7 +51,10 @@ pub enum Budget {
 }
 
 /// One way to make a hart run. All engines are interchangeable: the same
-/// hart, memory and budget end in the same state.
+/// hart, memory and budget end in the same state. One exception: after a trap
+/// by a load or store, compiled code may show registers from earlier in the
+/// function unless [`JitConfig::exact_faults`](crate::JitConfig::exact_faults)
+/// is set; cause, pc and address are exact.
 pub trait Executor {
     /// Runs `hart` until the budget is spent, `preempt` is not zero at a
     /// safepoint (every backward jump, call and indirect jump comes to one),
@@ -66,6 +71,18 @@ pub trait Executor {
     /// jump, environment call or page end. [`Exit::BudgetSpent`] says that it
     /// ended in the ordinary way.
     fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit;
+
+    /// Takes from the host, before the first run with `memory`, what running it
+    /// needs beyond the memory itself: address space for compiled code, for
+    /// instance. Without this call an engine takes it at the first run, and
+    /// interprets where it is refused.
+    ///
+    /// # Errors
+    /// If the host refuses; runs then still work, interpreted.
+    fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
+        let _ = memory;
+        Ok(())
+    }
 
     /// Forgets everything decoded and compiled.
     fn flush(&mut self);

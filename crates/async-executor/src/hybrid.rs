@@ -8,6 +8,7 @@ use vm_core::mem::GuestMemory;
 
 use crate::config::JitConfig;
 use crate::context::AsyncExecutionContext;
+use crate::error::EngineError;
 use crate::executor::{Mode, Tiered};
 use crate::exit::{Budget, Executor, Exit};
 use crate::interp::InterpreterExecutor;
@@ -116,6 +117,13 @@ impl Executor for HybridExecutor {
                 Preference::Jit => tiered.execute(hart, memory),
                 _ => tiered.interpret_block(hart, memory),
             },
+        }
+    }
+
+    fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
+        match &mut self.engine {
+            Engine::Interp(_) => Ok(()),
+            Engine::Tiered(tiered) => tiered.prepare(memory),
         }
     }
 

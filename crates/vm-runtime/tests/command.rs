@@ -246,3 +246,28 @@ fn dump_shows_the_instructions_asked_for() {
         &["main", "stripped"],
     );
 }
+
+/// A guest's 4 GiB fit, the compiler's arena does not: an error, since
+/// interpreting instead would be many times slower without a word.
+#[test]
+fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
+    let guest = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../benches/guests/bin/hello.elf"
+    );
+    for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -v 9500000 && exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_hartloom"))
+            .args(["run", "--engine", engine, guest, "1"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{engine}: {output:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            message.contains("compiled code"),
+            expected == 125,
+            "{message}"
+        );
+    }
+}

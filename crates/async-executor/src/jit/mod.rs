@@ -19,6 +19,7 @@ use vm_core::mem::GuestMemory;
 
 use crate::config::JitConfig;
 use crate::context::AsyncExecutionContext;
+use crate::error::EngineError;
 use crate::executor::{Mode, Tiered};
 use crate::exit::{Budget, Executor, Exit};
 use crate::stats::{HybridStats, InterpStats, JitStats};
@@ -111,6 +112,10 @@ impl Executor for JitExecutor {
 
     fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
         self.tiered.execute(hart, memory)
+    }
+
+    fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
+        self.tiered.prepare(memory)
     }
 
     fn flush(&mut self) {

@@ -48,6 +48,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         .map_or(OsStr::new(""), OsString::as_os_str);
     let mut process = Process::load(Path::new(program), &command, &environment, config)?;
     let mut engine = build_engine(args.engine);
+    // Interpreting instead would be many times slower, without a word.
+    engine.prepare(process.memory())?;
     let loaded = begun.elapsed();
 
     let outcome = process.run(&mut *engine, preempt);
