@@ -14,8 +14,9 @@ pub struct JitConfig {
     /// of a profile; 0 compiles at the first arrival. Default: 30 when the
     /// guest waits for the compiler, 400 when it compiles in the background.
     pub threshold: u32,
-    /// Most guest instructions of a region, inlined ones included. Compile
-    /// time grows a little faster than this. Default 400.
+    /// Guest instructions of a region, inlined ones included, after which no
+    /// further block is added; those already found are completed up to twice
+    /// this number. Compile time grows a little faster. Default 400.
     pub region_insts_max: usize,
     /// Most guest instructions of a callee that is inlined; 0 turns inlining
     /// off. Default 80.

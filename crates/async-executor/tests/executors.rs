@@ -735,3 +735,35 @@ fn an_instruction_handed_to_the_interpreter_traps_where_it_stands() {
         }
     }
 }
+
+/// A cycle through several regions need not have a back edge in any of them.
+#[test]
+fn a_cycle_of_small_regions_can_be_preempted() {
+    // c jumps back to b, inside c's region; b and d leave forwards.
+    let code = "
+        j c
+        b: addi a0, a0, 1
+        j d
+        d: addi a1, a1, 1
+        addi a1, a1, 1
+        addi a1, a1, 1
+        j c
+        c: addi a2, a2, 1
+        j b";
+    let memory = memory(code);
+    for insts in 1..10 {
+        let mut config = eager();
+        config.region_insts_max = insts;
+        let mut jit = JitExecutor::new(config);
+        let preempt = AtomicU32::new(0);
+        let mut hart = Hart::new(TEXT);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::yield_now();
+                preempt.store(1, Ordering::Relaxed);
+            });
+            let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &preempt);
+            assert_eq!(exit, Exit::Preempted);
+        });
+    }
+}

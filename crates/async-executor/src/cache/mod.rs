@@ -55,10 +55,20 @@ struct Placed {
     entry: u64,
     offset: u32,
     bytes: u32,
+    /// Kept as long as the code, which a hart may still run after it was
+    /// unlinked. The arena bounds both.
     locations: Vec<(u32, u64)>,
-    /// Guest code it was made from: start and bytes of each node.
+    /// Guest code it was made from: start and bytes of each node. Empty once
+    /// no slot names it.
     source: Vec<(u64, Vec<u8>)>,
     alive: bool,
+}
+
+impl Placed {
+    fn bury(&mut self) {
+        self.alive = false;
+        self.source = Vec::new();
+    }
 }
 
 /// What to compile when an address is hot.
@@ -166,7 +176,7 @@ impl CodeCache {
         }
         let place = index.regions.len();
         if let Some(old) = index.by_entry.insert(region.entry, place) {
-            index.regions[old].alive = false;
+            index.regions[old].bury();
         }
         let entry = region.entry;
         let locations = compiled.locations;
@@ -220,7 +230,7 @@ impl CodeCache {
             });
             if !is_current {
                 self.arena.publish(region.entry, 0);
-                region.alive = false;
+                region.bury();
                 by_entry.remove(&region.entry);
                 let entry = region.entry;
                 side_exits.retain(|_, parent| *parent != entry);
@@ -237,7 +247,7 @@ impl CodeCache {
         for region in &mut index.regions {
             if region.alive {
                 self.arena.publish(region.entry, 0);
-                region.alive = false;
+                region.bury();
             }
         }
         index.by_entry.clear();
@@ -254,4 +264,66 @@ fn source_of(node: &crate::jit::region::Node) -> (u64, Vec<u8>) {
         bytes.extend_from_slice(&located.bits.to_le_bytes()[..usize::from(located.len)]);
     }
     (node.pc, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::JitConfig;
+    use crate::context::Kind;
+    use crate::jit::compile::Compiler;
+    use vm_core::isa::asm::assemble;
+
+    /// A guest that keeps rewriting its code leaves a dead region each time.
+    #[test]
+    fn dead_regions_keep_no_copy_of_their_guest_code() {
+        let text = GuestAddr(0x1_0000);
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        memory.map(text, 0x1000, all).unwrap();
+        let cache = CodeCache::new(JitConfig::foreground().flavour(Kind::Free), 1 << 20).unwrap();
+        let mut compiler = Compiler::default();
+        let limits = JitConfig::foreground().limits();
+        let mut publish = |code: &str| {
+            let bytes = assemble(code).unwrap();
+            memory.write_bytes(text, &bytes).unwrap();
+            let region = Region::discover(text.0, &memory, &|_| false, limits).unwrap();
+            let compiled = compiler.compile(&region, cache.flavour).unwrap();
+            assert!(cache.publish(&region, compiled, cache.generation()));
+        };
+        let sources = || -> Vec<bool> {
+            let index = cache.index.lock();
+            index.regions.iter().map(|r| !r.source.is_empty()).collect()
+        };
+        publish("ld a0, 0(a1)\nebreak");
+        publish("ld a0, 8(a1)\nebreak");
+        assert_eq!(sources(), [false, true], "replaced");
+        memory.write_bytes(text, &[0; 4]).unwrap();
+        assert_eq!(cache.validate(&memory), 1);
+        assert_eq!(sources(), [false, false], "rewritten");
+        publish("ld a0, 0(a1)\nebreak");
+        cache.unlink_all();
+        assert_eq!(sources(), [false; 3], "forgotten");
+        // A hart may be inside any of them: they still say where they fault.
+        for region in &cache.index.lock().regions {
+            assert_eq!(region.locations.len(), 1);
+        }
+    }
+
+    #[test]
+    fn only_what_can_fault_has_a_location() {
+        let text = GuestAddr(0x1_0000);
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.map(text, 0x1000, Prot::READ | Prot::WRITE).unwrap();
+        let code =
+            "addi a1, a1, 8\nld a0, 0(a1)\nadd a2, a2, a0\nxor a3, a3, a2\nsd a3, 8(a1)\nebreak";
+        memory.write_bytes(text, &assemble(code).unwrap()).unwrap();
+        memory.protect(text, 0x1000, Prot::EXEC).unwrap();
+        let config = JitConfig::foreground();
+        let region = Region::discover(text.0, &memory, &|_| false, config.limits()).unwrap();
+        let flavour = config.flavour(Kind::Free);
+        let compiled = Compiler::default().compile(&region, flavour).unwrap();
+        let pcs: Vec<u64> = compiled.locations.iter().map(|l| l.1).collect();
+        assert_eq!(pcs, [text.0 + 4, text.0 + 16]);
+    }
 }

@@ -18,8 +18,8 @@ use crate::error::CompileError;
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) code: Vec<u8>,
-    /// Start of the host code of a guest instruction, and its address;
-    /// ascending.
+    /// Start of the host code of a guest instruction that accesses memory, and
+    /// its address; ascending.
     pub(crate) locations: Vec<(u32, u64)>,
     pub(crate) insts: usize,
     pub(crate) blocks: usize,

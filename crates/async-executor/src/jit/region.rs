@@ -135,7 +135,8 @@ pub(crate) struct Region {
 /// Bounds of a region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Guest instructions of a region, inlined ones included.
+    /// Guest instructions of a region, inlined ones included, after which no
+    /// further block comes in.
     pub(crate) insts: usize,
     /// Guest instructions of a callee that may be inlined.
     pub(crate) inline_insts: usize,
@@ -145,6 +146,15 @@ pub(crate) struct Limits {
     pub(crate) inline_recursion: usize,
     /// Nodes end where a page does. The profile has that in it already.
     pub(crate) one_page: bool,
+}
+
+impl Limits {
+    /// Most instructions of a region. Blocks come in while there is room for
+    /// one more, and are filled later: to cut those short at `insts` already
+    /// would leave loops half in their regions.
+    fn insts_in_all(&self) -> usize {
+        self.insts.saturating_mul(2)
+    }
 }
 
 /// Displacement of a conditional branch.
@@ -313,6 +323,7 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a further block may come in.
     fn has_room(&self) -> bool {
         self.region.inst_count < self.limits.insts
     }
@@ -330,6 +341,9 @@ impl Builder<'_> {
             let page_ends = self.limits.one_page && pc / PAGE_BYTES != start / PAGE_BYTES;
             if insts.len() >= BLOCK_INSTS_MAX || page_ends {
                 break End::Goto(self.target(context, pc));
+            }
+            if self.region.inst_count >= self.limits.insts_in_all() {
+                break End::Goto(Target::Outside(pc));
             }
             let Some(located) = at(pc, self.memory) else {
                 break End::Interpret(pc);
@@ -701,4 +715,49 @@ fn used_in_loops(
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_core::isa::asm::assemble;
+    use vm_core::mem::Prot;
+
+    #[test]
+    fn a_region_is_not_larger_than_its_limit() {
+        // Branches that queue two nodes each, long before those are filled.
+        let mut code = String::new();
+        for i in 0..30 {
+            let near = "addi a1, a1, 1\n".repeat(10);
+            code.push_str(&format!("beqz a0, far{i}\n{near}"));
+        }
+        for i in 0..30 {
+            let far = "addi a2, a2, 1\n".repeat(10);
+            code.push_str(&format!("far{i}: {far}"));
+        }
+        code.push_str("ebreak");
+        let bytes = assemble(&code).unwrap();
+        let text = GuestAddr(0x1_0000);
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.map(text, 0x4000, Prot::READ | Prot::WRITE).unwrap();
+        memory.write_bytes(text, &bytes).unwrap();
+        memory.protect(text, 0x4000, Prot::EXEC).unwrap();
+        let starts_block = |pc: u64| match pc - text.0 {
+            near @ 0..1320 => matches!(near % 44, 0 | 4),
+            far => (far - 1320) % 40 == 0,
+        };
+        for insts in [1, 2, 10, 100, 400] {
+            let limits = Limits {
+                insts,
+                inline_insts: 0,
+                inline_depth: 0,
+                inline_recursion: 0,
+                one_page: false,
+            };
+            let region = Region::discover(text.0, &memory, &starts_block, limits).unwrap();
+            let found: usize = region.nodes.iter().map(|node| node.insts.len()).sum();
+            assert_eq!(found, region.inst_count);
+            assert!((insts..=2 * insts).contains(&found), "{found} for {insts}");
+        }
+    }
 }

@@ -264,6 +264,17 @@ impl Translator<'_> {
         self.switch_to(go_on);
     }
 
+    /// Before a jump to another region, everything flushed. A cycle through
+    /// several regions has no back edge in any of them, but it cannot lead
+    /// from each to one with a higher entry.
+    fn poll_outside(&mut self, pc: u64) {
+        let node = &self.region.nodes[self.node];
+        let last_pc = node.insts.last().map_or(node.pc, |last| last.pc);
+        if pc <= last_pc.max(self.region.entry) {
+            self.poll_flushed(Some(pc), None);
+        }
+    }
+
     fn branch_if_preempted(&mut self, go_on: Block) -> Block {
         let word = self.engine(abi::PREEMPT);
         let flags = self.hart_flags.with_alias_region(None);
@@ -313,9 +324,7 @@ impl Translator<'_> {
             self.b.ins().return_(&[pc]);
             return;
         }
-        if pc <= self.at.pc {
-            self.poll_flushed(Some(pc), None);
-        }
+        self.poll_outside(pc);
         let target = self.iconst(pc);
         self.transfer(target, Some(pc));
     }
@@ -426,6 +435,7 @@ impl Translator<'_> {
     }
 
     fn tail_or_call_from(&mut self, context: usize, pc: u64) {
+        self.poll_outside(pc);
         let target = self.iconst(pc);
         self.transfer_from(context, target, Some(pc));
     }

@@ -98,10 +98,15 @@ fn is_stepped(inst: Inst, flavour: Flavour) -> bool {
 /// Whether control may leave the region in the middle of a node here.
 pub(crate) fn may_exit(inst: Inst, flavour: Flavour) -> bool {
     use vm_core::isa::Extension;
-    let row = inst.op().row();
     is_stepped(inst, flavour)
-        || row.extension == Extension::A
-        || (flavour.exact_faults && matches!(row.format, "Load" | "S" | "FLoad" | "FStore"))
+        || inst.op().row().extension == Extension::A
+        || (flavour.exact_faults && accesses_memory(inst))
+}
+
+fn accesses_memory(inst: Inst) -> bool {
+    use vm_core::isa::Extension;
+    let row = inst.op().row();
+    row.extension == Extension::A || matches!(row.format, "Load" | "S" | "FLoad" | "FStore")
 }
 
 /// Whether the order and the flags of host floating-point operations matter:
@@ -281,8 +286,12 @@ impl<'a> Translator<'a> {
     fn inst(&mut self, located: Located) {
         self.at = located;
         self.counts.insts += 1;
-        self.b
-            .set_srcloc(SourceLoc::new((located.pc - self.lowest_pc()) as u32));
+        // Locations outlive the region: only what can fault gets one.
+        self.b.set_srcloc(if accesses_memory(located.inst) {
+            SourceLoc::new((located.pc - self.lowest_pc()) as u32)
+        } else {
+            SourceLoc::default()
+        });
         if is_stepped(located.inst, self.flavour) {
             self.step();
         } else {
