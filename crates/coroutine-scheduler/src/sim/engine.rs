@@ -158,6 +158,8 @@ struct Sim<'a, P: ?Sized> {
     n_idle: usize,
     /// Queued coroutines by level, over all vCPUs.
     queued: [usize; 4],
+    /// Those of them that are not at the level of their priority.
+    strayed: [usize; 4],
     placement: Placement,
     next_vcpu: usize,
     now_ns: u64,
@@ -219,6 +221,7 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
             n_ended: 0,
             n_idle: config.vcpu_count,
             queued: [0; 4],
+            strayed: [0; 4],
             placement,
             next_vcpu: 0,
             now_ns: 0,
@@ -364,6 +367,9 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
         }
         here.levels = here.levels.with(level);
         self.queued[level.level()] += 1;
+        if level != self.jobs[id as usize].priority {
+            self.strayed[level.level()] += 1;
+        }
     }
 
     fn dequeue(&mut self, vcpu: usize, level: Priority) -> Option<u32> {
@@ -373,6 +379,9 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
             here.levels = here.levels.without(level);
         }
         self.queued[level.level()] -= 1;
+        if level != self.jobs[id as usize].priority {
+            self.strayed[level.level()] -= 1;
+        }
         self.coroutines[id as usize].is_queued = false;
         Some(id)
     }
@@ -456,6 +465,7 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
             self.counters.n_switches += 1;
         }
         self.record(vcpu, id, What::Started);
+        self.see_boost(id);
         let coroutine = &mut self.coroutines[id as usize];
         let wait_ns = now_ns - coroutine.since_ns;
         coroutine.waited_ns += wait_ns;
@@ -591,23 +601,30 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
 
     // The boost.
 
-    /// Everybody back to the level of its priority: the queued and the running
-    /// now, the waiting when they wake.
+    /// Everybody back to the level of its priority: who runs, and who is queued
+    /// elsewhere, now; the others forget what they have used when they next
+    /// start or wake. So a boost costs as much as there were sunk ones, and
+    /// not as there are coroutines.
     fn boost(&mut self) {
         self.boost_at_ns = self.now_ns.saturating_add(self.boost_every_ns);
         self.boost += 1;
-        self.queued = [0; 4];
         for vcpu in 0..self.vcpus.len() {
-            let here = &mut self.vcpus[vcpu];
-            here.levels = LevelSet::EMPTY;
-            let mut queue = std::mem::take(&mut here.queue);
-            if let Some(turn) = here.turn {
+            if let Some(turn) = self.vcpus[vcpu].turn {
                 self.see_boost(turn.id);
             }
-            while let Some((_, id)) = queue.pop() {
-                self.see_boost(id);
-                let level = self.policy.level(&self.facts(id));
-                self.enqueue(vcpu, id, level, false);
+        }
+        for level in Priority::ALL.into_iter().rev() {
+            if self.strayed[level.level()] == 0 {
+                continue;
+            }
+            for vcpu in 0..self.vcpus.len() {
+                for _ in 0..self.vcpus[vcpu].queue.len_of(level) {
+                    if let Some(id) = self.dequeue(vcpu, level) {
+                        self.see_boost(id);
+                        let level = self.policy.level(&self.facts(id));
+                        self.enqueue(vcpu, id, level, false);
+                    }
+                }
             }
         }
     }

@@ -31,11 +31,11 @@ pub(crate) struct Header {
     pub(crate) used_cycles: AtomicU64,
     /// Ticks on a vCPU in all.
     pub(crate) run_ticks: AtomicU64,
-    /// Ticks at the present level.
-    pub(crate) level_ticks: AtomicU64,
     pub(crate) n_executions: AtomicU32,
-    /// The boost that last brought it back to its own level.
-    pub(crate) n_boosts: AtomicU32,
+    /// Use of the present level, in 1,024 ticks.
+    level_kiloticks: AtomicU32,
+    /// The boost that last brought it back to its own level, modulo 256.
+    pub(crate) n_boosts: AtomicU8,
     level: AtomicU8,
     assigned: AtomicU8,
     running_on: AtomicU8,
@@ -80,9 +80,9 @@ impl Header {
             ready_ticks: AtomicU64::new(0),
             used_cycles: AtomicU64::new(0),
             run_ticks: AtomicU64::new(0),
-            level_ticks: AtomicU64::new(0),
             n_executions: AtomicU32::new(0),
-            n_boosts: AtomicU32::new(0),
+            level_kiloticks: AtomicU32::new(0),
+            n_boosts: AtomicU8::new(0),
             level: AtomicU8::new(traits.priority.level() as u8),
             assigned: AtomicU8::new(NO_VCPU),
             running_on: AtomicU8::new(NO_VCPU),
@@ -104,6 +104,25 @@ impl Header {
     #[inline]
     pub(crate) fn set_level(&self, level: Priority) {
         self.level.store(level.level() as u8, Ordering::Relaxed);
+    }
+
+    /// Ticks that it has run at its level.
+    pub(crate) fn level_ticks(&self) -> u64 {
+        u64::from(self.level_kiloticks.load(Ordering::Relaxed)) << 10
+    }
+
+    /// A run shorter than a unit counts as one: many short ones add up.
+    pub(crate) fn add_level_ticks(&self, ticks: u64) {
+        let units = u32::try_from((ticks >> 10).max(1)).unwrap_or(u32::MAX);
+        let all = self.level_kiloticks.load(Ordering::Relaxed);
+        self.level_kiloticks
+            .store(all.saturating_add(units), Ordering::Relaxed);
+    }
+
+    /// Goes to another level, with a fresh account.
+    pub(crate) fn move_to(&self, level: Priority) {
+        self.set_level(level);
+        self.level_kiloticks.store(0, Ordering::Relaxed);
     }
 
     /// The vCPU it was last queued or run at.

@@ -2,7 +2,8 @@
 //! listings and shutdown.
 //!
 //! Sharded, so that vCPUs seldom meet at a lock: one shard per vCPU and some
-//! for other threads. An id names shard, slot and generation of the slot.
+//! for other threads. An id names shard and slot, and which
+//! of the slot's tasks is meant; the task itself knows its id.
 //! Permits for `max_coroutines` lie in the shards in small heaps, and in the
 //! middle; who finds none anywhere is refused.
 
@@ -41,16 +42,13 @@ struct Slots {
     slots: Vec<Slot>,
     first_free: Option<u32>,
     permits: usize,
+    /// Tells a slot's tasks from each other in their ids.
+    n_added: u64,
 }
 
+/// A task, or the next free slot.
 #[derive(Debug)]
-struct Slot {
-    generation: u32,
-    content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
+enum Slot {
     Task(TaskRef),
     Free { next: Option<u32> },
 }
@@ -111,26 +109,22 @@ impl Registry {
         let place = &self.shards[shard];
         let index = match slots.first_free {
             Some(index) => {
-                let slot = &mut slots.slots[index as usize];
-                let Content::Free { next } = slot.content else {
+                let slot = std::mem::replace(&mut slots.slots[index as usize], Slot::Task(task));
+                let Slot::Free { next } = slot else {
                     unreachable!("the list of free slots has free slots")
                 };
-                slot.content = Content::Task(task);
                 slots.first_free = next;
                 index
             }
             None => {
-                let index = slots.slots.len() as u32;
-                slots.slots.push(Slot {
-                    generation: 0,
-                    content: Content::Task(task),
-                });
-                index
+                slots.slots.push(Slot::Task(task));
+                slots.slots.len() as u32 - 1
             }
         };
-        let generation = u64::from(slots.slots[index as usize].generation & 0xff_ffff);
-        let id =
-            generation << (SHARD_BITS + SLOT_BITS) | u64::from(index) << SHARD_BITS | shard as u64;
+        slots.n_added += 1;
+        let id = slots.n_added << (SHARD_BITS + SLOT_BITS)
+            | u64::from(index) << SHARD_BITS
+            | shard as u64;
         task.header().id.store(id, Ordering::Relaxed);
         let count = place.count.load(Ordering::Relaxed) + 1;
         place.count.store(count, Ordering::Relaxed);
@@ -139,13 +133,11 @@ impl Registry {
     /// Removes a task that is in it. The registry's reference is then the
     /// caller's.
     pub(crate) fn remove(&self, id: CoroutineId) {
-        let (shard, index, _) = parts(id);
+        let (shard, index) = parts(id);
         let place = &self.shards[shard];
         let mut slots = place.slots.lock();
         let next = slots.first_free.replace(index as u32);
-        let slot = &mut slots.slots[index];
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.content = Content::Free { next };
+        slots.slots[index] = Slot::Free { next };
         slots.permits += 1;
         if slots.permits > 2 * PERMITS {
             slots.permits -= PERMITS;
@@ -158,17 +150,16 @@ impl Registry {
 
     /// The task with this id, with a reference for the caller.
     pub(crate) fn find(&self, id: CoroutineId) -> Option<TaskRef> {
-        let (shard, index, generation) = parts(id);
+        let (shard, index) = parts(id);
         let slots = self.shards.get(shard)?.slots.lock();
-        let slot = slots.slots.get(index)?;
-        match slot.content {
-            Content::Task(task) if slot.generation & 0xff_ffff == generation => {
-                // Under the lock the registry's own reference is there.
-                task.header().state.retain();
-                Some(task)
-            }
-            _ => None,
-        }
+        let &Slot::Task(task) = slots.slots.get(index)? else {
+            return None;
+        };
+        // Under the lock the registry's own reference is there.
+        (task.header().id() == id).then(|| {
+            task.header().state.retain();
+            task
+        })
     }
 
     /// How many there are, now and here and there.
@@ -185,7 +176,7 @@ impl Registry {
         for shard in &self.shards {
             let slots = shard.slots.lock();
             for slot in &slots.slots {
-                if let Content::Task(task) = slot.content {
+                if let &Slot::Task(task) = slot {
                     task.header().state.retain();
                     all.push(task);
                 }
@@ -195,8 +186,8 @@ impl Registry {
     }
 }
 
-fn parts(id: CoroutineId) -> (usize, usize, u32) {
+fn parts(id: CoroutineId) -> (usize, usize) {
     let shard = (id.0 & ((1 << SHARD_BITS) - 1)) as usize;
     let index = (id.0 >> SHARD_BITS & ((1 << SLOT_BITS) - 1)) as usize;
-    (shard, index, (id.0 >> (SHARD_BITS + SLOT_BITS)) as u32)
+    (shard, index)
 }

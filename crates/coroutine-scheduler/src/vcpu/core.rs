@@ -647,7 +647,7 @@ impl Local<'_> {
         add_own(&header.used_cycles, used);
         add_own(&header.run_ticks, ran);
         if self.shared().policy_counts {
-            add_own(&header.level_ticks, ran);
+            header.add_level_ticks(ran);
             self.settle_level(task);
         }
         add_own(&counters.executions, 1);
@@ -725,15 +725,13 @@ impl Local<'_> {
     fn settle_level(&self, task: TaskRef) {
         let header = task.header();
         let shared = self.shared();
-        let boosts = shared.n_boosts.load(Ordering::Relaxed);
+        let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
         if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
-            header.set_level(shared.initial_level(header.traits.priority));
-            header.level_ticks.store(0, Ordering::Relaxed);
+            header.move_to(shared.initial_level(header.traits.priority));
         }
         let level = shared.policy.level(&self.facts(task));
         if level != header.level() {
-            header.set_level(level);
-            header.level_ticks.store(0, Ordering::Relaxed);
+            header.move_to(level);
         }
     }
 
@@ -742,7 +740,7 @@ impl Local<'_> {
         Facts {
             priority: header.traits.priority,
             level: header.level(),
-            used_ns: clock::ticks_to_ns(header.level_ticks.load(Ordering::Relaxed)),
+            used_ns: clock::ticks_to_ns(header.level_ticks()),
             waited_ns: 0,
         }
     }
