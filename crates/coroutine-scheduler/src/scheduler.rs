@@ -1008,10 +1008,13 @@ fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let local = Local::new(shared, &core);
     local.start();
     let id = enter(&local, || {
-        let task = local.find()?;
-        let id = task.header().id();
-        local.run(task);
-        Some(id)
+        loop {
+            let task = local.find()?;
+            let id = task.header().id();
+            if local.run(task) {
+                return Some(id);
+            }
+        }
     });
     shared.vcpus[index].is_asleep.store(1, Ordering::Relaxed);
     *shared.vcpus[index].core.lock() = Some(core);

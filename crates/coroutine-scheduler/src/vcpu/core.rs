@@ -111,7 +111,9 @@ pub(crate) fn run(shared: &Shared, index: usize) {
     enter(&local, || {
         while !shared.is_over() {
             match local.find() {
-                Some(task) => local.run(task),
+                Some(task) => {
+                    local.run(task);
+                }
                 None => local.search_or_park(),
             }
         }
@@ -577,13 +579,16 @@ impl Local<'_> {
 
     // Running.
 
-    /// Runs a task that was taken from a queue.
-    pub(crate) fn run(&self, task: TaskRef) {
+    /// Runs a task that was taken from a queue; `false` if it was paused.
+    pub(crate) fn run(&self, task: TaskRef) -> bool {
         let header = task.header();
         let seen = match header.state.begin() {
             Begin::Poll(seen) => seen,
-            Begin::Parked => return,
-            Begin::Close => return self.close(task),
+            Begin::Parked => return false,
+            Begin::Close => {
+                self.close(task);
+                return true;
+            }
         };
         let core = self.core();
         let shared = self.shared();
@@ -624,7 +629,8 @@ impl Local<'_> {
         self.account(task, level, ran);
         header.set_running_on(None);
         if has_ended {
-            return self.finish(task);
+            self.finish(task);
+            return true;
         }
         let wants_turn = self.wants_turn.get();
         match header.state.end(seen, wants_turn) {
@@ -632,6 +638,7 @@ impl Local<'_> {
             End::Again => self.requeue(task, asked, now),
             End::Close => self.close(task),
         }
+        true
     }
 
     fn account(&self, task: TaskRef, level: Priority, ran: u64) {
