@@ -23,6 +23,17 @@ pub enum Fairness {
     Strict,
 }
 
+/// How a thread that lost its vCPU runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeakClass {
+    /// With the least share (niceness 19), until its coroutine lets go. Where
+    /// the host does not let it rise again, it ends then.
+    #[default]
+    Nice,
+    /// As an equal: for coroutines that hold locks the others need.
+    Same,
+}
+
 /// What a scheduler is made of. Fields can be set one by one over
 /// `SchedulerConfig::default()`; [`validate`](Self::validate) says which of
 /// them cannot be honoured.
@@ -48,6 +59,13 @@ pub struct SchedulerConfig {
     /// Whether running coroutines are asked to make way at all. Default true;
     /// false leaves every coroutine its vCPU until it waits or yields.
     pub preemptive: bool,
+    /// Whether a vCPU goes to another thread while its coroutine neither ends
+    /// its turn nor polls the preempt word, and others wait. Default true.
+    /// Needs `preemptive`; costs a thread for each coroutine that is stuck.
+    pub hand_off: bool,
+    /// How the thread of such a coroutine competes for CPUs from then on.
+    /// Default [`WeakClass::Nice`].
+    pub weak_class: WeakClass,
     /// Whether new coroutines go to the least loaded vCPU and homes are moved
     /// every 100 ms. Default true. Idle vCPUs steal in either case.
     pub enable_load_balancing: bool,
@@ -74,6 +92,8 @@ impl Default for SchedulerConfig {
             ready_queue_size: COROUTINES,
             time_slice: Duration::from_millis(1),
             preemptive: true,
+            hand_off: true,
+            weak_class: WeakClass::default(),
             enable_load_balancing: true,
             load_balance_threshold: 0.3,
             policy: SchedulingPolicy::default(),

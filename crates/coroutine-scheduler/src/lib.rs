@@ -65,7 +65,7 @@ pub mod stats;
 use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
-pub use config::{Fairness, SchedulerConfig};
+pub use config::{Fairness, SchedulerConfig, WeakClass};
 pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
@@ -76,6 +76,7 @@ pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
 pub use state::{CoroutineState, IllegalTransition};
+pub use vcpu::handoff::blocking;
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::JoinHandle;
 pub use timer::{interval, sleep, sleep_until, timeout};

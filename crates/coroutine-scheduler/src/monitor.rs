@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::policy::Policy;
-use crate::preempt::SLICE;
+use crate::preempt::{HIGHER, SLICE};
 use crate::scheduler::Shared;
 use crate::vcpu::park::Parker;
 use crate::{Priority, vcpu::Vcpu};
@@ -18,6 +18,10 @@ use crate::{Priority, vcpu::Vcpu};
 const TICK_MIN: Duration = Duration::from_micros(50);
 /// How often homes are looked at.
 pub(crate) const BALANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a coroutine that runs while `RealTime` waits may take to make way
+/// before it loses its vCPU.
+pub(crate) const ANSWER_NS: u64 = 100_000;
 
 #[derive(Debug)]
 pub(crate) struct Monitor {
@@ -64,6 +68,8 @@ impl Monitor {
 #[derive(Clone, Copy, Default)]
 struct Seen {
     running: u64,
+    /// When it was asked to make way; 0 if it was not.
+    asked_ns: u64,
 }
 
 /// The thread's loop.
@@ -102,8 +108,12 @@ pub(crate) fn run(shared: &Shared) {
             }
         }
         if shared.config.preemptive {
-            for (vcpu, seen) in shared.vcpus.iter().zip(&mut seen) {
-                check_slice(shared, vcpu, seen);
+            let is_urgent = shared.waits_really(Priority::RealTime);
+            for (index, seen) in seen.iter_mut().enumerate() {
+                watch(shared, index, seen, now, is_urgent);
+            }
+            if is_urgent {
+                next = next.min(now + ANSWER_NS);
             }
         }
         if let Some(boost_ns) = boost_ns
@@ -133,20 +143,44 @@ fn all_sleep(shared: &Shared) -> bool {
         .all(|vcpu| vcpu.is_asleep.load(Ordering::SeqCst) != 0)
 }
 
-/// Raises SLICE where one coroutine has had its vCPU for a slice while others
-/// wait there.
-fn check_slice(shared: &Shared, vcpu: &Vcpu, seen: &mut Seen) {
-    let running = vcpu.running.load(Ordering::Acquire);
-    let was_same = std::mem::replace(&mut seen.running, running) == running;
-    let Some(level) = vcpu.running_level().filter(|_| was_same) else {
+/// Looks at what one vCPU runs. While others wait for it, a coroutine is asked
+/// to make way when its slice is over; one that has not answered a slice later
+/// (or, if `is_urgent`, very soon) loses the vCPU.
+fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bool) {
+    let vcpu = &shared.vcpus[index];
+    let running = vcpu.running.load(Ordering::SeqCst);
+    if seen.running != running {
+        *seen = Seen {
+            running,
+            asked_ns: 0,
+        };
+    }
+    let Some(level) = vcpu.running_level() else {
         return;
     };
+    let is_urgent = is_urgent && level < Priority::RealTime;
     let Some(slice) = shared.policy.slice(level) else {
         return;
     };
+    let slice_ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
     let start = vcpu.run_start_ticks.load(Ordering::Relaxed);
     let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
-    if u128::from(ran_ns) >= slice.as_nanos() && vcpu.n_ready() > 0 {
-        vcpu.preempt.fetch_or(SLICE, Ordering::Relaxed);
+    if !is_urgent && (ran_ns < slice_ns || !is_waited_for(shared, vcpu)) {
+        return;
     }
+    if seen.asked_ns == 0 {
+        seen.asked_ns = now;
+        vcpu.ask(if is_urgent { HIGHER } else { SLICE });
+        return;
+    }
+    let patience_ns = if is_urgent { ANSWER_NS } else { slice_ns };
+    if shared.config.hand_off && now.saturating_sub(seen.asked_ns) >= patience_ns {
+        shared.take_stuck(index, running);
+    }
+}
+
+/// Whether something waits at this vCPU that nobody else takes: what only it
+/// can run, or anything at all while no vCPU is free.
+fn is_waited_for(shared: &Shared, vcpu: &Vcpu) -> bool {
+    vcpu.has_private_work() || (shared.idle.sleepers() == 0 && vcpu.n_ready() > 0)
 }

@@ -41,8 +41,7 @@ pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
     let mut body = Some(body);
     let mut call = |word: &AtomicU32| (body.take().expect("called once"))(word);
     let here = vcpu::on_current(|local| {
-        let vcpu = &local.shared().vcpus[local.core().index()];
-        call(&vcpu.preempt)
+        call(&local.grip().preempt)
     });
     here.unwrap_or_else(|| call(&NEVER))
 }
@@ -129,14 +128,17 @@ impl Shared {
                 .then_some((running, vcpu))
         });
         if let Some((_, vcpu)) = running.min_by_key(|(running, _)| *running) {
-            vcpu.preempt.fetch_or(HIGHER, Ordering::Relaxed);
+            vcpu.ask(HIGHER);
+            // Who does not answer soon loses its vCPU.
+            self.monitor
+                .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
         }
     }
 
     /// Asks every vCPU.
     pub(crate) fn preempt_all(&self, why: u32) {
         for vcpu in &self.vcpus {
-            vcpu.preempt.fetch_or(why, Ordering::Relaxed);
+            vcpu.ask(why);
         }
     }
 }

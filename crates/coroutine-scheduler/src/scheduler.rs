@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -24,8 +24,9 @@ use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
 use crate::task::state::{self, State, Then};
 use crate::task::{JoinHandle, TaskRef};
+use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
-use crate::vcpu::{self, Local, Vcpu, enter};
+use crate::vcpu::{self, Local, Ran, Vcpu, enter};
 use crate::{Priority, SchedulerConfig, balance};
 
 /// Counters of threads that are no vCPU, spread over this many words.
@@ -50,6 +51,10 @@ pub(crate) struct Shared {
     pub(crate) n_boosts: AtomicU32,
     phase: AtomicU32,
     n_orders: AtomicU64,
+    pub(crate) handoffs: Handoffs,
+    pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(crate) own: Weak<Shared>,
+    n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
     n_balances: AtomicU64,
     n_migrations: AtomicU64,
@@ -144,7 +149,7 @@ fn outsider_shard() -> usize {
 }
 
 impl Shared {
-    fn new(config: SchedulerConfig, policy: AnyPolicy) -> Shared {
+    fn new(config: SchedulerConfig, policy: AnyPolicy, own: Weak<Shared>) -> Shared {
         let n_vcpus = config.vcpu_count;
         let facts = |priority| Facts {
             priority,
@@ -173,6 +178,10 @@ impl Shared {
             n_boosts: AtomicU32::new(0),
             phase: AtomicU32::new(NEW),
             n_orders: AtomicU64::new(0),
+            handoffs: Handoffs::default(),
+            threads: Mutex::default(),
+            own,
+            n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
             n_balances: AtomicU64::new(0),
             n_migrations: AtomicU64::new(0),
@@ -241,8 +250,28 @@ impl Shared {
             for vcpu in &self.vcpus {
                 vcpu.parker.unpark();
             }
+            self.dismiss_spares();
             self.monitor.stop();
         }
+    }
+
+    pub(crate) fn spawn_monitor(&self) -> std::io::Result<()> {
+        // After the vCPUs' numbers: the name says what it is.
+        self.spawn_thread_named("mon", monitor::run)
+    }
+
+    /// Ends a task in hand on a thread that has no vCPU.
+    pub(crate) fn finish_elsewhere(&self, task: TaskRef) {
+        self.n_ended_elsewhere.fetch_add(1, Ordering::Relaxed);
+        self.registry.remove(task.header().id());
+        task.finish();
+        task.release();
+        self.note_end();
+    }
+
+    /// Whether something of a level waits to be taken, marks aside.
+    pub(crate) fn waits_really(&self, level: Priority) -> bool {
+        self.waits(level) && self.vcpus.iter().any(|vcpu| vcpu.has_stealable(level))
     }
 
     /// Every 100 ms: moves homes if the vCPUs' shares are far apart.
@@ -507,9 +536,7 @@ impl SchedulerHandle {
 
     fn ask(&self, coroutine: &Coroutine, why: u32) {
         if let Some(vcpu) = coroutine.task().header().running_on() {
-            self.shared.vcpus[vcpu]
-                .preempt
-                .fetch_or(why, Ordering::Relaxed);
+            self.shared.vcpus[vcpu].ask(why);
         }
     }
 
@@ -581,7 +608,7 @@ impl SchedulerHandle {
         let active = shared.registry.count();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SchedulerStats {
-            total_coroutines: sum(|v| v.ended) + active as u64,
+            total_coroutines: sum(|v| v.ended) + get(&shared.n_ended_elsewhere) + active as u64,
             active_coroutines: active,
             context_switches: sum(|v| v.context_switches),
             cpu_utilization: vcpus.iter().map(VCPUStats::utilization).sum::<f64>()
@@ -592,8 +619,19 @@ impl SchedulerHandle {
             deadline_misses: counters().map(|c| get(&c.deadline_misses)).sum(),
             latency: Quantiles::of(counters().map(|c| &c.latency)),
             poll_time: Quantiles::of(counters().map(|c| &c.poll_time)),
+            handoffs: get(&shared.handoffs.n_handoffs),
+            handoffs_refused: get(&shared.handoffs.n_refused),
+            weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
             vcpus,
         }
+    }
+
+    /// Coroutines that neither end their turn nor poll the preempt word, and
+    /// have been left alone with their thread for it.
+    #[must_use]
+    pub fn stuck(&self) -> Vec<CoroutineInfo> {
+        let stuck = self.shared.stuck().into_iter();
+        stuck.filter_map(|id| self.get_coroutine_info(id).ok()).collect()
     }
 
     /// Each vCPU, now.
@@ -725,7 +763,7 @@ where
             return Err(SpawnError::ReadyQueueFull { limit });
         }
     }
-    let here = vcpu::on_local(NonNull::from(shared), |local| local.core().index());
+    let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
     let shard = here.unwrap_or_else(|| shared.vcpus.len() + outsider_shard());
     let SpawnOptions {
         priority,
@@ -765,10 +803,7 @@ where
 #[cold]
 fn drop_in_hand(shared: &Shared, task: TaskRef) {
     task.close();
-    shared.registry.remove(task.header().id());
-    task.finish();
-    task.release();
-    shared.note_end();
+    shared.finish_elsewhere(task);
 }
 
 /// Spawns on the scheduler that runs this code.
@@ -821,7 +856,6 @@ where
 #[derive(Debug)]
 pub struct CoroutineScheduler {
     handle: SchedulerHandle,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl std::ops::Deref for CoroutineScheduler {
@@ -857,10 +891,9 @@ impl CoroutineScheduler {
 
     fn build(config: SchedulerConfig, policy: AnyPolicy) -> Result<Self, ConfigError> {
         config.validate()?;
-        let shared = Arc::new(Shared::new(config, policy));
+        let shared = Arc::new_cyclic(|own| Shared::new(config, policy, own.clone()));
         Ok(CoroutineScheduler {
             handle: SchedulerHandle { shared },
-            threads: Mutex::default(),
         })
     }
 
@@ -888,21 +921,14 @@ impl CoroutineScheduler {
         if is_new.is_err() {
             return Err(StartError::NotNew);
         }
-        let mut threads = self.threads.lock();
-        let name = &shared.config.thread_name;
-        let mut spawn = |name: String, body: fn(&Shared, usize), index: usize| {
-            let shared = Arc::clone(shared);
-            let spawned = thread::Builder::new().name(name).spawn(move || {
-                precise_timers();
-                body(&shared, index);
-            });
-            spawned.map(|thread| threads.push(thread))
-        };
-        let mut started = spawn(format!("{name}-mon"), |shared, _| monitor::run(shared), 0);
+        let mut started = Ok(());
         for index in 0..shared.vcpus.len() {
-            started = started.and_then(|()| spawn(format!("{name}-{index}"), vcpu::run, index));
+            // Held from now on: nobody runs it by hand any more.
+            let _grip = shared.vcpus[index].claim();
+            let body = move |shared: &Shared| shared.vcpu_thread(index);
+            started = started.and_then(|()| shared.spawn_thread(index, body));
         }
-        drop(threads);
+        started = started.and_then(|()| shared.spawn_monitor());
         started.map_err(|error| {
             self.shutdown();
             StartError::Thread(error)
@@ -979,7 +1005,8 @@ impl CoroutineScheduler {
             }
             shared.note_closing();
         }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
+        // More may come while these end.
+        while let Some(thread) = { shared.threads.lock().pop() } {
             // Bodies' panics are caught; one of ours should not be hidden.
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
@@ -1004,26 +1031,19 @@ impl Drop for CoroutineScheduler {
 
 /// Runs one coroutine of a vCPU that has no thread.
 fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
-    let core = shared.vcpus[index].core.lock().take()?;
-    let local = Local::new(shared, &core);
+    let grip = shared.vcpus[index].claim()?;
+    let local = Local::new(shared, index, grip);
     local.start();
     let id = enter(&local, || {
         loop {
             let task = local.find()?;
             let id = task.header().id();
-            if local.run(task) {
+            if local.run(task) != Ran::Paused {
                 return Some(id);
             }
         }
     });
     shared.vcpus[index].is_asleep.store(1, Ordering::Relaxed);
-    *shared.vcpus[index].core.lock() = Some(core);
+    shared.vcpus[index].release();
     id
-}
-
-/// Linux rounds sleeps up by 50 µs unless a thread asks for better.
-fn precise_timers() {
-    let least = std::num::NonZeroU64::new(1);
-    // Where a filter forbids it, sleeps are less exact; nothing else changes.
-    let _ = rustix::thread::set_current_timer_slack(least);
 }

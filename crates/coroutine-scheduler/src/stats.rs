@@ -223,6 +223,13 @@ pub struct SchedulerStats {
     pub latency: Quantiles,
     /// Time of one run of a coroutine.
     pub poll_time: Quantiles,
+    /// Times a vCPU went to another thread because its coroutine was stuck or
+    /// blocked.
+    pub handoffs: u64,
+    /// Times it could not: too many weak threads, or none to be had.
+    pub handoffs_refused: u64,
+    /// Threads now that lost their vCPU and have not ended their poll.
+    pub weak_threads: usize,
     /// Each vCPU.
     pub vcpus: Vec<VCPUStats>,
 }

@@ -203,6 +203,12 @@ impl<P: Policy> PolicyScheduler<P> {
         }
         if let Some(mut turn) = self.current.take() {
             self.reset(&mut turn.entry);
+            // No longer than others get there.
+            let slice_ns = self.policy.slice(turn.entry.info.level).map(nanoseconds);
+            turn.slice_left_ns = match (turn.slice_left_ns, slice_ns) {
+                (Some(left_ns), Some(slice_ns)) => Some(left_ns.min(slice_ns)),
+                (left_ns, slice_ns) => left_ns.or(slice_ns),
+            };
             self.current = Some(turn);
         }
     }

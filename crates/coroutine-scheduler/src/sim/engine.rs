@@ -241,7 +241,10 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
         if self.n_ended == self.jobs.len() {
             return false;
         }
-        let arrival_ns = self.jobs.get(self.n_arrived).map_or(NEVER, |j| j.arrival_ns);
+        let arrival_ns = self
+            .jobs
+            .get(self.n_arrived)
+            .map_or(NEVER, |j| j.arrival_ns);
         let wake_ns = self.waiting.peek().map_or(NEVER, |Reverse((at, _))| *at);
         let due_ns = self.due_ns.iter().copied().min().unwrap_or(NEVER);
         let next_ns = arrival_ns.min(wake_ns).min(due_ns).min(self.boost_at_ns);
@@ -610,7 +613,7 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
         self.boost += 1;
         for vcpu in 0..self.vcpus.len() {
             if let Some(turn) = self.vcpus[vcpu].turn {
-                self.see_boost(turn.id);
+                self.boost_turn(vcpu, turn);
             }
         }
         for level in Priority::ALL.into_iter().rev() {
@@ -627,6 +630,24 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
                 }
             }
         }
+    }
+
+    /// A new account in the middle of a turn, and no longer slice than others
+    /// get at the level.
+    fn boost_turn(&mut self, vcpu: usize, mut turn: Turn) {
+        self.account(vcpu, turn);
+        self.see_boost(turn.id);
+        turn.begins_ns = turn.begins_ns.max(self.now_ns);
+        let coroutine = &self.coroutines[turn.id as usize];
+        let slice_ns = self
+            .policy
+            .slice(coroutine.level)
+            .map_or(NEVER, nanoseconds);
+        let slice_ends_ns = turn.begins_ns.saturating_add(slice_ns.max(1));
+        turn.slice_ends_ns = turn.slice_ends_ns.min(slice_ends_ns);
+        let done_ns = turn.begins_ns + coroutine.burst_left_ns;
+        self.due_ns[vcpu] = turn.slice_ends_ns.min(done_ns);
+        self.vcpus[vcpu].turn = Some(turn);
     }
 
     fn see_boost(&mut self, id: u32) {

@@ -37,7 +37,9 @@ mod svg;
 use std::fmt;
 
 pub use engine::simulate;
-pub use report::{CoroutineReport, SimReport, Spread, comparison_table, jain_index};
+pub use report::{
+    CoroutineReport, SimReport, Spread, comparison_table, coroutine_table, jain_index,
+};
 pub use svg::comparison_svg;
 pub use trace::{Event, Trace, What};
 pub use workload::{Burst, Generator, Job, TIME_NS_MAX, UnknownGenerator, Workload, WorkloadError};

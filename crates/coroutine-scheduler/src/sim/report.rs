@@ -1,4 +1,4 @@
-//! What a simulation tells, and a table of several of them.
+//! What a simulation tells, and tables of several of them.
 
 use std::fmt::Write as _;
 
@@ -163,7 +163,9 @@ impl SimReport {
             n_inversions,
             mut responses_ns,
         } = counters;
-        responses_ns.iter_mut().for_each(|list| list.sort_unstable());
+        responses_ns
+            .iter_mut()
+            .for_each(|list| list.sort_unstable());
         let all = merged(&responses_ns);
 
         let shares: Vec<f64> = jobs
@@ -179,8 +181,11 @@ impl SimReport {
         let utilisation: Vec<f64> = busy_ns.iter().map(|busy| ratio(*busy, end_ns)).collect();
         let mean = utilisation.iter().sum::<f64>() / utilisation.len() as f64;
         let most = utilisation.iter().copied().fold(0.0, f64::max);
-        let variance =
-            utilisation.iter().map(|u| (u - mean) * (u - mean)).sum::<f64>() / utilisation.len() as f64;
+        let variance = utilisation
+            .iter()
+            .map(|u| (u - mean) * (u - mean))
+            .sum::<f64>()
+            / utilisation.len() as f64;
 
         let reports: Vec<CoroutineReport> = (0..)
             .zip(jobs.iter().zip(coroutines))
@@ -225,7 +230,9 @@ impl SimReport {
 
 fn report_of(id: u64, job: &Job, coroutine: &Coroutine, end_ns: u64) -> CoroutineReport {
     let done_ns = coroutine.ended_ns.unwrap_or(u64::MAX);
-    let due_ns = job.deadline_ns.map(|after| job.arrival_ns.saturating_add(after));
+    let due_ns = job
+        .deadline_ns
+        .map(|after| job.arrival_ns.saturating_add(after));
     CoroutineReport {
         id: CoroutineId::new(id),
         name: job.name.clone(),
@@ -260,80 +267,160 @@ fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// A table of several reports for people: one row for each, and below it the
-/// response times of each priority that occurs.
+/// Tables of several reports for people, a row for each: what requests got, the
+/// same by priority, and what it took.
 #[must_use]
 pub fn comparison_table(reports: &[SimReport]) -> String {
-    let mut out = String::new();
-    let header = [
-        "policy", "p50", "p99", "mean", "worst wait", "fairness", "done/s", "busy", "uneven",
-        "switches", "preempted", "moved", "inverted", "missed",
-    ];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for report in reports {
-        let busy = report.utilisation.iter().sum::<f64>() / report.utilisation.len() as f64;
-        rows.push(vec![
-            report.policy.to_owned(),
-            time(report.response.p50_ns as f64),
-            time(report.response.p99_ns as f64),
-            time(report.response.mean_ns),
-            time(report.starvation_ns_max as f64),
-            format!("{:.3}", report.fairness),
-            format!("{:.0}", report.throughput),
-            format!("{:.1} %", busy * 100.0),
-            format!("{:.1} %", report.imbalance * 100.0),
-            report.n_switches.to_string(),
-            report.n_preemptions.to_string(),
-            report.n_migrations.to_string(),
-            report.n_inversions.to_string(),
-            report.deadline_misses.to_string(),
-        ]);
-    }
-    out.push_str("Simulated. Response times of all requests, and what they cost:\n\n");
-    write_rows(&mut out, &rows);
-
+    let got = table(
+        &[
+            "policy",
+            "p50",
+            "p99",
+            "mean",
+            "worst wait",
+            "fairness",
+            "missed",
+        ],
+        reports.iter().map(|report| {
+            vec![
+                report.policy.to_owned(),
+                time(report.response.p50_ns as f64),
+                time(report.response.p99_ns as f64),
+                time(report.response.mean_ns),
+                time(report.starvation_ns_max as f64),
+                format!("{:.3}", report.fairness),
+                report.deadline_misses.to_string(),
+            ]
+        }),
+    );
     let occurring: Vec<Priority> = Priority::ALL
         .into_iter()
         .rev()
         .filter(|p| reports.iter().any(|r| r.response_of[p.level()].count > 0))
         .collect();
-    let mut rows = vec![vec!["policy".to_owned()]];
-    for priority in &occurring {
-        rows[0].push(format!("{priority} p50"));
-        rows[0].push("p99".to_owned());
-    }
-    for report in reports {
-        let mut row = vec![report.policy.to_owned()];
-        for priority in &occurring {
-            let spread = &report.response_of[priority.level()];
-            row.push(time(spread.p50_ns as f64));
-            row.push(time(spread.p99_ns as f64));
-        }
-        rows.push(row);
-    }
-    out.push_str("\nThe same by priority:\n\n");
-    write_rows(&mut out, &rows);
-    out
+    let headers: Vec<String> = std::iter::once("policy".to_owned())
+        .chain(
+            occurring
+                .iter()
+                .flat_map(|p| [format!("{p} p50"), "p99".to_owned()]),
+        )
+        .collect();
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+    let by_priority = table(
+        &headers,
+        reports.iter().map(|report| {
+            let times = occurring.iter().flat_map(|priority| {
+                let spread = &report.response_of[priority.level()];
+                [time(spread.p50_ns as f64), time(spread.p99_ns as f64)]
+            });
+            std::iter::once(report.policy.to_owned())
+                .chain(times)
+                .collect()
+        }),
+    );
+    let took = table(
+        &[
+            "policy",
+            "end",
+            "done/s",
+            "busy",
+            "uneven",
+            "switches",
+            "preempted",
+            "moved",
+            "inverted",
+            "trace",
+        ],
+        reports.iter().map(|report| {
+            let busy = report.utilisation.iter().sum::<f64>() / report.utilisation.len() as f64;
+            vec![
+                report.policy.to_owned(),
+                time(report.end_ns as f64),
+                format!("{:.0}", report.throughput),
+                format!("{:.1} %", busy * 100.0),
+                format!("{:.1} %", report.imbalance * 100.0),
+                report.n_switches.to_string(),
+                report.n_preemptions.to_string(),
+                report.n_migrations.to_string(),
+                report.n_inversions.to_string(),
+                format!("{:016x}", report.trace.hash),
+            ]
+        }),
+    );
+    format!(
+        "Response times of requests (simulated)\n\n{got}\n\
+         The same by priority\n\n{by_priority}\n\
+         What it took\n\n{took}"
+    )
 }
 
-/// The first column to the left, numbers to the right.
-fn write_rows(out: &mut String, rows: &[Vec<String>]) {
-    let n_columns = rows.first().map_or(0, Vec::len);
+/// A table of one report for people: a row for each coroutine.
+#[must_use]
+pub fn coroutine_table(report: &SimReport) -> String {
+    let maybe = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| time(ns as f64));
+    table(
+        &[
+            "coroutine",
+            "priority",
+            "arrival",
+            "start",
+            "end",
+            "response",
+            "waited",
+            "worst",
+            "turns",
+            "moved",
+            "deadline",
+        ],
+        report.coroutines.iter().map(|coroutine| {
+            vec![
+                coroutine
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| coroutine.id.to_string()),
+                coroutine.priority.name().to_owned(),
+                time(coroutine.arrival_ns as f64),
+                maybe(coroutine.start_ns),
+                maybe(coroutine.end_ns),
+                maybe(coroutine.response_ns),
+                time(coroutine.waited_ns as f64),
+                time(coroutine.wait_ns_max as f64),
+                coroutine.n_turns.to_string(),
+                coroutine.n_migrations.to_string(),
+                if coroutine.missed_deadline {
+                    "missed"
+                } else {
+                    ""
+                }
+                .to_owned(),
+            ]
+        }),
+    )
+}
+
+/// The first column to the left, the others to the right.
+fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let headers = headers.iter().map(|header| (*header).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
     let width_of = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..n_columns).map(width_of).collect();
-    for row in rows {
+    let widths: Vec<usize> = (0..rows[0].len()).map(width_of).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             // Writing to a string does not fail.
             let _ = match column {
-                0 => write!(out, "{cell:<width$}"),
-                _ => write!(out, "  {cell:>width$}"),
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
             };
         }
+        out.push_str(line.trim_end());
         out.push('\n');
     }
+    out
 }
 
 /// Three digits and a unit.
@@ -351,4 +438,49 @@ pub(super) fn time(ns: f64) -> String {
         _ => 0,
     };
     format!("{value:.decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(ns: f64, expected: &str) {
+        assert_eq!(time(ns), expected);
+    }
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        check(0.0, "0 ns");
+        check(999.0, "999 ns");
+        check(1_500.0, "1.50 µs");
+        check(50_000.0, "50.0 µs");
+        check(999_400.0, "999 µs");
+        check(12_345_678.0, "12.3 ms");
+        check(600_000_000_000.0, "600 s");
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occur() {
+        let spread = Spread::of(&(1..=200).collect::<Vec<_>>());
+        assert_eq!(
+            (spread.p50_ns, spread.p99_ns, spread.max_ns),
+            (100, 198, 200)
+        );
+        assert_eq!((spread.count, spread.mean_ns), (200, 100.5));
+        let one = Spread::of(&[7]);
+        assert_eq!((one.p50_ns, one.p99_ns), (7, 7));
+        assert_eq!(Spread::of(&[]), Spread::default());
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [["fcfs", "1 µs"], ["round-robin", "20 ms"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        let text = table(&["policy", "p50"], rows.into_iter());
+        assert_eq!(
+            text,
+            "policy         p50\nfcfs          1 µs\nround-robin  20 ms\n"
+        );
+    }
 }

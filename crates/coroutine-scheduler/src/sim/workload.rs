@@ -329,13 +329,7 @@ impl Generator {
     /// `load_percent` of what the vCPUs could do is asked for, 1 to 1000;
     /// anything else counts as the nearest of those.
     #[must_use]
-    pub fn generate(
-        self,
-        seed: u64,
-        count: u32,
-        vcpu_count: usize,
-        load_percent: u32,
-    ) -> Workload {
+    pub fn generate(self, seed: u64, count: u32, vcpu_count: usize, load_percent: u32) -> Workload {
         const SHORT_NS: u64 = 4_000;
         const LONG_NS: u64 = 10_000_000;
         let mut random = Random::new(seed);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_deque::{Steal, Stealer, Worker};
 
+use super::handoff::Left;
 use super::local::{Local, enter};
 use super::{N_DEQUES, Vcpu};
 use crate::clock;
@@ -74,10 +75,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
     pub(crate) fn stealers(&self) -> [Stealer<TaskRef>; N_DEQUES] {
         std::array::from_fn(|level| self.deques[level].stealer())
     }
@@ -100,33 +97,50 @@ impl Core {
     }
 }
 
-/// The thread's loop: runs coroutines until the scheduler is done.
-pub(crate) fn run(shared: &Shared, index: usize) {
+/// The thread's loop: runs coroutines until the scheduler is done, or the vCPU
+/// is lost.
+pub(crate) fn run(shared: &Shared, index: usize) -> Left {
     let vcpu = &shared.vcpus[index];
-    let Some(core) = vcpu.core.lock().take() else {
-        return;
+    // Claimed on this thread's behalf where it takes over from another.
+    let Some(grip) = vcpu.holder.lock().grip.clone() else {
+        return Left::Over;
     };
-    let local = Local::new(shared, &core);
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    grip.thread.store(thread, Ordering::Relaxed);
+    let local = Local::new(shared, index, grip);
     local.start();
-    enter(&local, || {
+    let left = enter(&local, || {
         while !shared.is_over() {
             match local.find() {
                 Some(task) => {
-                    local.run(task);
+                    if local.run(task) == Ran::Lost {
+                        return Left::Lost;
+                    }
                 }
                 None => local.search_or_park(),
             }
         }
+        Left::Over
     });
-    vcpu.is_asleep.store(1, Ordering::Relaxed);
-    *vcpu.core.lock() = Some(core);
+    if left == Left::Over {
+        vcpu.is_asleep.store(1, Ordering::Relaxed);
+        vcpu.release();
+    }
+    left
+}
+
+/// What became of an attempt to run a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It ran.
+    Yes,
+    /// It is paused.
+    Paused,
+    /// It ran so long that somebody else has the vCPU now.
+    Lost,
 }
 
 impl Local<'_> {
-    fn vcpu(&self) -> &Vcpu {
-        &self.shared().vcpus[self.core().index]
-    }
-
     pub(crate) fn start(&self) {
         let now = clock::ticks();
         self.core().last_ticks.set(now);
@@ -167,6 +181,7 @@ impl Local<'_> {
             Priority::RealTime => self.push_urgent(task),
             Priority::Low => self.push(task, level),
             Priority::Normal | Priority::High => {
+                self.vcpu().has_lifo.store(1, Ordering::Relaxed);
                 if let Some(other) = core.lifo.replace(Some(task)) {
                     self.push(other, other.header().level());
                 }
@@ -310,7 +325,7 @@ impl Local<'_> {
         let deque = &core.deques[level.level()];
         if lifo.is_some() && core.lifo_run.get() < LIFO_RUN_MAX {
             core.lifo_run.set(core.lifo_run.get() + 1);
-            return core.lifo.take();
+            return self.take_lifo();
         }
         core.lifo_run.set(0);
         let popped = if core.marks.get().has(level) {
@@ -320,11 +335,16 @@ impl Local<'_> {
         };
         popped.or_else(|| {
             if lifo.is_some() {
-                core.lifo.take()
+                self.take_lifo()
             } else {
                 pinned()
             }
         })
+    }
+
+    fn take_lifo(&self) -> Option<TaskRef> {
+        self.vcpu().has_lifo.store(0, Ordering::Relaxed);
+        self.core().lifo.take()
     }
 
     fn empty_inbox(&self) {
@@ -536,8 +556,8 @@ impl Local<'_> {
     fn has_any_work(&self) -> bool {
         let vcpu = self.vcpu();
         let shared = self.shared();
-        let waits = |level: &Priority| shared.waits(*level) && self.has_really(*level);
-        Priority::ALL.iter().any(waits)
+        let waits = |level| shared.waits_really(level);
+        Priority::ALL.into_iter().any(waits)
             || vcpu.has_own_work()
             || vcpu.inbox_marks.load(Ordering::SeqCst) != 0
             || self.shared().is_over()
@@ -579,15 +599,15 @@ impl Local<'_> {
 
     // Running.
 
-    /// Runs a task that was taken from a queue; `false` if it was paused.
-    pub(crate) fn run(&self, task: TaskRef) -> bool {
+    /// Runs a task that was taken from a queue.
+    pub(crate) fn run(&self, task: TaskRef) -> Ran {
         let header = task.header();
         let seen = match header.state.begin() {
             Begin::Poll(seen) => seen,
-            Begin::Parked => return false,
+            Begin::Parked => return Ran::Paused,
             Begin::Close => {
                 self.close(task);
-                return true;
+                return Ran::Yes;
             }
         };
         let core = self.core();
@@ -609,8 +629,10 @@ impl Local<'_> {
         }
         header.assign(core.index);
         header.set_running_on(Some(core.index));
-        vcpu.preempt.store(0, Ordering::Relaxed);
+        let grip = self.grip();
+        grip.preempt.store(0, Ordering::Relaxed);
         vcpu.run_start_ticks.store(start, Ordering::Relaxed);
+        vcpu.running_id.store(header.id().get(), Ordering::Relaxed);
         let running = (vcpu.running.load(Ordering::Relaxed) | 0xff) + 1;
         vcpu.running
             .store(running | (level.level() as u64 + 1), Ordering::Release);
@@ -618,19 +640,24 @@ impl Local<'_> {
         self.wants_turn.set(false);
         self.charged.set(0);
 
+        grip.loosen();
         let has_ended = waker::with_waker(task, |waker| task.poll(&mut Context::from_waker(waker)));
 
         let now = clock::ticks();
         let ran = now.saturating_sub(start);
+        if !grip.tighten(&shared.idle) {
+            self.end_as_weak(task, seen, has_ended, ran);
+            return Ran::Lost;
+        }
         core.last_ticks.set(now);
         self.task.set(None);
         vcpu.running.store(running, Ordering::Release);
-        let asked = vcpu.preempt.load(Ordering::Relaxed);
+        let asked = grip.preempt.load(Ordering::Relaxed);
         self.account(task, level, ran);
         header.set_running_on(None);
         if has_ended {
             self.finish(task);
-            return true;
+            return Ran::Yes;
         }
         let wants_turn = self.wants_turn.get();
         match header.state.end(seen, wants_turn) {
@@ -638,7 +665,45 @@ impl Local<'_> {
             End::Again => self.requeue(task, asked, now),
             End::Close => self.close(task),
         }
-        true
+        Ran::Yes
+    }
+
+    /// The end of a poll on a thread that has lost its vCPU: nothing of that
+    /// may be touched, the task is still in hand.
+    #[cold]
+    fn end_as_weak(&self, task: TaskRef, seen: u64, has_ended: bool, ran: u64) {
+        let header = task.header();
+        let shared = self.shared();
+        self.task.set(None);
+        let charged = self.charged.get();
+        let used = if charged == 0 { ran } else { charged };
+        add_own(&header.used_cycles, used);
+        add_own(&header.run_ticks, ran);
+        let executions = header.n_executions.load(Ordering::Relaxed);
+        header
+            .n_executions
+            .store(executions.wrapping_add(1), Ordering::Relaxed);
+        header.set_running_on(None);
+        shared.note_unstuck(header.id());
+        if has_ended {
+            return shared.finish_elsewhere(task);
+        }
+        match header.state.end(seen, self.wants_turn.get()) {
+            End::Left => {}
+            End::Again => shared.push_from_outside(task),
+            End::Close => {
+                task.close();
+                shared.finish_elsewhere(task);
+            }
+        }
+    }
+
+    /// Gives the vCPU to another thread in the middle of a poll, if it can be.
+    pub(crate) fn give_away(&self) {
+        let vcpu = self.vcpu();
+        if self.task.get().is_some() && vcpu.n_stacks.load(Ordering::Relaxed) == 0 {
+            self.shared().give_away(self.index(), self.grip());
+        }
     }
 
     fn account(&self, task: TaskRef, level: Priority, ran: u64) {
@@ -793,19 +858,10 @@ impl Local<'_> {
         let ready = LevelSet::from_bits(elsewhere.bits() | here.bits());
         if let Some(most_urgent) = ready.most_urgent()
             && most_urgent > level
-            && self.has_really(most_urgent)
+            && self.shared().waits_really(most_urgent)
         {
             add_own(&self.vcpu().counters.inversions, 1);
         }
-    }
-
-    /// Marks may be stale: whether a level really has something.
-    fn has_really(&self, level: Priority) -> bool {
-        let index = level.level();
-        self.shared().vcpus.iter().any(|vcpu| match level {
-            Priority::RealTime => !vcpu.realtime.lock().is_empty(),
-            _ => !vcpu.stealers[index].is_empty() || !vcpu.inbox[index].is_empty(),
-        })
     }
 }
 

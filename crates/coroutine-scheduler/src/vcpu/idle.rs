@@ -59,7 +59,8 @@ impl IdleSet {
         }
     }
 
-    fn heavy_barrier(&self) {
+    /// The barrier of whoever is rare: a sleeper, a taker.
+    pub(crate) fn heavy_barrier(&self) {
         let done = self.is_unequal && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
         if !done {
             // Registered and refused now (a filter came): the makers' light

@@ -5,15 +5,19 @@
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
+use super::Vcpu;
 use super::core::Core;
+use super::grip::Grip;
 use crate::scheduler::Shared;
 use crate::task::{TaskRef, waker};
 
 /// A thread in its run loop.
 pub(crate) struct Local<'a> {
     shared: &'a Shared,
-    core: &'a Core,
+    index: usize,
+    grip: Arc<Grip>,
     /// The task in hand.
     pub(crate) task: Cell<Option<TaskRef>>,
     /// It asked for another turn without waking itself.
@@ -27,10 +31,11 @@ thread_local! {
 }
 
 impl<'a> Local<'a> {
-    pub(crate) fn new(shared: &'a Shared, core: &'a Core) -> Local<'a> {
+    pub(crate) fn new(shared: &'a Shared, index: usize, grip: Arc<Grip>) -> Local<'a> {
         Local {
             shared,
-            core,
+            index,
+            grip,
             task: Cell::new(None),
             wants_turn: Cell::new(false),
             charged: Cell::new(0),
@@ -41,8 +46,29 @@ impl<'a> Local<'a> {
         self.shared
     }
 
+    /// The number of the vCPU; it may be lost.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn vcpu(&self) -> &'a Vcpu {
+        &self.shared.vcpus[self.index]
+    }
+
+    pub(crate) fn grip(&self) -> &Grip {
+        &self.grip
+    }
+
+    /// For the holder of the vCPU: between polls, or in [`Local::while_held`].
+    #[inline]
     pub(crate) fn core(&self) -> &'a Core {
-        self.core
+        self.vcpu().core.get(&self.grip)
+    }
+
+    /// Calls `body` unless the vCPU is lost.
+    #[inline]
+    pub(crate) fn while_held<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
+        self.grip.while_held(&self.shared.idle, body)
     }
 }
 

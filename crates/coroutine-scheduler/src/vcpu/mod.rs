@@ -24,6 +24,9 @@
 //! leaves its loop, puts its `Core` back and ends.
 
 mod core;
+#[allow(unsafe_code, reason = "a core's place, touched by its holder: rule G1")]
+pub(crate) mod grip;
+pub(crate) mod handoff;
 pub(crate) mod idle;
 #[allow(unsafe_code, reason = "the pointer to this thread's core: rule L1")]
 mod local;
@@ -31,7 +34,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
@@ -45,7 +48,8 @@ use crate::task::TaskRef;
 use crate::timer::TimerList;
 use park::Parker;
 
-pub(crate) use self::core::{Core, run, spin_ticks};
+pub(crate) use self::core::{Core, Ran, run, spin_ticks};
+pub(crate) use grip::{CoreCell, Grip, Holder};
 pub(crate) use local::{Local, enter, is_on_vcpu, on_current, on_local, want_turn};
 
 /// Levels with deques: all but `RealTime`.
@@ -64,17 +68,21 @@ pub(crate) struct Vcpu {
     pinned_marks: AtomicU8,
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
-    /// The preempt word: not 0 asks who runs to make way. See `preempt`.
-    pub(crate) preempt: AtomicU32,
+    /// Started stacks, which keep the thread at this vCPU.
+    pub(crate) n_stacks: AtomicUsize,
+    /// Whether its LIFO slot is in use.
+    pub(crate) has_lifo: AtomicU8,
     /// What it runs: a count of runs, and the level plus 1 in the low byte; the
     /// byte is 0 between coroutines.
     pub(crate) running: AtomicU64,
+    /// The id of what it runs, or ran last.
+    pub(crate) running_id: AtomicU64,
     pub(crate) run_start_ticks: AtomicU64,
     pub(crate) start_ticks: AtomicU64,
     pub(crate) is_asleep: AtomicU8,
     pub(crate) counters: Counters,
-    /// Its core, while no thread runs it.
-    pub(crate) core: Mutex<Option<Box<Core>>>,
+    pub(crate) core: CoreCell,
+    pub(crate) holder: Mutex<Holder>,
 }
 
 /// Entry of the `RealTime` heap: earliest deadline first, then first come.
@@ -110,13 +118,39 @@ impl Vcpu {
             pinned_marks: AtomicU8::new(0),
             timers: Arc::default(),
             parker: Parker::default(),
-            preempt: AtomicU32::new(0),
+            n_stacks: AtomicUsize::new(0),
+            has_lifo: AtomicU8::new(0),
             running: AtomicU64::new(0),
+            running_id: AtomicU64::new(0),
             run_start_ticks: AtomicU64::new(0),
             start_ticks: AtomicU64::new(0),
             is_asleep: AtomicU8::new(1),
             counters: Counters::default(),
-            core: Mutex::new(Some(Box::new(core))),
+            core: CoreCell::new(core),
+            holder: Mutex::default(),
+        }
+    }
+
+    /// Makes this thread its holder; `None` if it has one.
+    pub(crate) fn claim(&self) -> Option<Arc<Grip>> {
+        let mut holder = self.holder.lock();
+        if holder.grip.is_some() {
+            return None;
+        }
+        let grip = Arc::new(Grip::new());
+        holder.grip = Some(Arc::clone(&grip));
+        Some(grip)
+    }
+
+    /// The holder leaves.
+    pub(crate) fn release(&self) {
+        self.holder.lock().grip = None;
+    }
+
+    /// Asks who runs to make way.
+    pub(crate) fn ask(&self, why: u32) {
+        if let Some(grip) = &self.holder.lock().grip {
+            grip.preempt.fetch_or(why, Ordering::Relaxed);
         }
     }
 
@@ -169,6 +203,20 @@ impl Vcpu {
         self.pinned_marks.load(Ordering::SeqCst) != 0
     }
 
+    /// Something of a level is here for whoever takes it.
+    pub(crate) fn has_stealable(&self, level: Priority) -> bool {
+        let index = level.level();
+        match level {
+            Priority::RealTime => !self.realtime.lock().is_empty(),
+            _ => !self.stealers[index].is_empty() || !self.inbox[index].is_empty(),
+        }
+    }
+
+    /// Something is here that no other vCPU can take.
+    pub(crate) fn has_private_work(&self) -> bool {
+        self.has_lifo.load(Ordering::Relaxed) != 0 || self.has_own_work()
+    }
+
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
         let mut queues = self.pinned.lock();
         let queue = &mut queues[level.level()];
@@ -206,8 +254,10 @@ impl Vcpu {
 
 /// Queues a task that has just become ready and is in this thread's hands.
 pub(crate) fn queue_woken(task: TaskRef) {
-    let here = on_local(task.header().shared, |local| local.push_woken(task));
-    if here.is_none() {
+    let here = on_local(task.header().shared, |local| {
+        local.while_held(|| local.push_woken(task))
+    });
+    if here.flatten().is_none() {
         task.shared().push_from_outside(task);
     }
 }
@@ -215,7 +265,7 @@ pub(crate) fn queue_woken(task: TaskRef) {
 /// The clock and the timers of the vCPU that this thread runs.
 pub(crate) fn timers() -> Option<(Clock, Arc<TimerList>)> {
     on_current(|local| {
-        let timers = &local.shared().vcpus[local.core().index()].timers;
+        let timers = &local.vcpu().timers;
         (local.shared().config.clock.clone(), Arc::clone(timers))
     })
 }
@@ -223,7 +273,11 @@ pub(crate) fn timers() -> Option<(Clock, Arc<TimerList>)> {
 /// A deadline has become this vCPU's first one.
 pub(crate) fn timer_came_first(deadline_ns: u64) {
     on_current(|local| {
-        local.core().note_deadline(deadline_ns);
+        let noted = local.while_held(|| local.core().note_deadline(deadline_ns));
+        if noted.is_none() {
+            // Whoever has the vCPU now may sleep over it.
+            local.shared().wake_vcpu(local.index());
+        }
         local.shared().monitor.expect_by(deadline_ns);
     });
 }
