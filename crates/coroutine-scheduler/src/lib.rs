@@ -76,10 +76,10 @@ pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
 pub use state::{CoroutineState, IllegalTransition};
-pub use vcpu::handoff::blocking;
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::JoinHandle;
 pub use timer::{interval, sleep, sleep_until, timeout};
+pub use vcpu::handoff::blocking;
 
 /// The time of the scheduler that runs this coroutine, from a start of its own;
 /// outside of one, the host's monotonic clock from the process's first use.

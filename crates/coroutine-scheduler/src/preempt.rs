@@ -40,9 +40,7 @@ pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
     static NEVER: AtomicU32 = AtomicU32::new(0);
     let mut body = Some(body);
     let mut call = |word: &AtomicU32| (body.take().expect("called once"))(word);
-    let here = vcpu::on_current(|local| {
-        call(&local.grip().preempt)
-    });
+    let here = vcpu::on_current(|local| call(&local.grip().preempt));
     here.unwrap_or_else(|| call(&NEVER))
 }
 

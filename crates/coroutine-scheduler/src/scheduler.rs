@@ -4,8 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -256,8 +256,7 @@ impl Shared {
     }
 
     pub(crate) fn spawn_monitor(&self) -> std::io::Result<()> {
-        // After the vCPUs' numbers: the name says what it is.
-        self.spawn_thread_named("mon", monitor::run)
+        self.spawn_thread("mon", monitor::run)
     }
 
     /// Ends a task in hand on a thread that has no vCPU.
@@ -631,7 +630,9 @@ impl SchedulerHandle {
     #[must_use]
     pub fn stuck(&self) -> Vec<CoroutineInfo> {
         let stuck = self.shared.stuck().into_iter();
-        stuck.filter_map(|id| self.get_coroutine_info(id).ok()).collect()
+        stuck
+            .filter_map(|id| self.get_coroutine_info(id).ok())
+            .collect()
     }
 
     /// Each vCPU, now.
@@ -926,7 +927,7 @@ impl CoroutineScheduler {
             // Held from now on: nobody runs it by hand any more.
             let _grip = shared.vcpus[index].claim();
             let body = move |shared: &Shared| shared.vcpu_thread(index);
-            started = started.and_then(|()| shared.spawn_thread(index, body));
+            started = started.and_then(|()| shared.spawn_thread(&index.to_string(), body));
         }
         started = started.and_then(|()| shared.spawn_monitor());
         started.map_err(|error| {

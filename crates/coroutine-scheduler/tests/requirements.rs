@@ -42,7 +42,10 @@ fn test_coroutine_creation_and_scheduling() {
     scheduler.schedule(&coroutine).unwrap();
     let info = scheduler.get_coroutine_info(coroutine.id()).unwrap();
     assert!(info.assigned_vcpu.is_some());
-    assert!(scheduler.schedule(&coroutine).is_err(), "it is ready already");
+    assert!(
+        scheduler.schedule(&coroutine).is_err(),
+        "it is ready already"
+    );
 }
 
 #[test]
@@ -56,7 +59,9 @@ fn test_coroutine_state_transitions() {
             let all = handle.coroutines();
             *seen.lock() = Some(all[0].state);
         };
-        scheduler.create_coroutine(Priority::Normal, 1, body).unwrap()
+        scheduler
+            .create_coroutine(Priority::Normal, 1, body)
+            .unwrap()
     };
     let mut states = vec![coroutine.state()];
     scheduler.schedule(&coroutine).unwrap();
@@ -74,7 +79,11 @@ fn test_vcpu_creation() {
     let scheduler = CoroutineScheduler::new(oversubscribed(3)).unwrap();
     let vcpus = scheduler.vcpus();
     assert_eq!(vcpus.len(), 3);
-    assert!(vcpus.iter().all(|v| v.state == VcpuState::Idle && v.coroutine_count == 0));
+    assert!(
+        vcpus
+            .iter()
+            .all(|v| v.state == VcpuState::Idle && v.coroutine_count == 0)
+    );
 }
 
 #[test]
@@ -138,12 +147,18 @@ fn test_vcpu_assignment() {
     let pinned = SpawnOptions::new().pinned_to(1);
     let coroutine = scheduler.spawn_with(pinned, yield_now()).unwrap();
     assert_eq!(coroutine.info().assigned_vcpu, Some(1));
-    assert!(scheduler.migrate_coroutine(coroutine.id(), 0).is_err(), "pinned");
+    assert!(
+        scheduler.migrate_coroutine(coroutine.id(), 0).is_err(),
+        "pinned"
+    );
     let free = scheduler.spawn(std::future::pending::<()>()).unwrap();
     while scheduler.run_one().is_some() {}
     scheduler.migrate_coroutine(free.id(), 1).unwrap();
     assert_eq!(free.info().assigned_vcpu, Some(1));
-    assert!(scheduler.migrate_coroutine(free.id(), 2).is_err(), "no such vCPU");
+    assert!(
+        scheduler.migrate_coroutine(free.id(), 2).is_err(),
+        "no such vCPU"
+    );
 }
 
 #[test]
@@ -171,7 +186,9 @@ fn test_load_imbalance_calculation() {
 #[test]
 fn test_scheduler_stats() {
     let scheduler = started(oversubscribed(2));
-    let handles: Vec<_> = (0..100).map(|_| scheduler.spawn(yield_now()).unwrap()).collect();
+    let handles: Vec<_> = (0..100)
+        .map(|_| scheduler.spawn(yield_now()).unwrap())
+        .collect();
     for handle in handles {
         handle.join().unwrap();
     }
@@ -189,7 +206,12 @@ fn test_priority_scheduling() {
     };
     let scheduler = CoroutineScheduler::new(config).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
-    for priority in [Priority::Low, Priority::RealTime, Priority::Normal, Priority::High] {
+    for priority in [
+        Priority::Low,
+        Priority::RealTime,
+        Priority::Normal,
+        Priority::High,
+    ] {
         let order = Arc::clone(&order);
         let options = SpawnOptions::new().priority(priority);
         let _detached = scheduler
@@ -274,5 +296,9 @@ fn ten_thousand_coroutines_are_alive_at_once() {
         .collect();
     assert_eq!(scheduler.get_stats().active_coroutines, 20_000);
     drop(scheduler);
-    assert!(handles.into_iter().all(|h| h.join().unwrap_err().is_cancelled()));
+    assert!(
+        handles
+            .into_iter()
+            .all(|h| h.join().unwrap_err().is_cancelled())
+    );
 }

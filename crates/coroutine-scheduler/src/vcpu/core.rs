@@ -123,7 +123,7 @@ pub(crate) fn run(shared: &Shared, index: usize) -> Left {
         Left::Over
     });
     if left == Left::Over {
-        vcpu.is_asleep.store(1, Ordering::Relaxed);
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
         vcpu.release();
     }
     left
@@ -148,7 +148,14 @@ impl Local<'_> {
         if vcpu.start_ticks.load(Ordering::Relaxed) == 0 {
             vcpu.start_ticks.store(now, Ordering::Relaxed);
         }
-        vcpu.is_asleep.store(0, Ordering::Relaxed);
+        self.awake();
+    }
+
+    /// The vCPU is awake: the monitor has to watch it.
+    fn awake(&self) {
+        // Sequentially consistent: either we see it dormant, or it sees us.
+        self.vcpu().is_asleep.store(0, Ordering::SeqCst);
+        self.shared().monitor.vcpu_awoke();
     }
 
     // Making work ready.
@@ -567,7 +574,7 @@ impl Local<'_> {
     fn sleep(&self) -> bool {
         let vcpu = self.vcpu();
         let shared = self.shared();
-        vcpu.is_asleep.store(1, Ordering::Relaxed);
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
         let timeout = if shared.config.clock.is_virtual() {
             None
         } else {
@@ -578,9 +585,8 @@ impl Local<'_> {
         self.account_idle();
         let was_woken = vcpu.parker.park(timeout);
         add_own(&vcpu.counters.parks, 1);
-        vcpu.is_asleep.store(0, Ordering::Relaxed);
+        self.awake();
         self.account_idle();
-        shared.monitor.vcpu_awoke();
         let next_ns = vcpu.timers.next_ns();
         if next_ns != u64::MAX {
             self.core().note_deadline(next_ns);

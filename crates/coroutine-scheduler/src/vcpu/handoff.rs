@@ -79,13 +79,16 @@ impl Shared {
             }
             spares.push(Arc::clone(&spare));
         }
+        self.wait_for_vcpu(&spare)
+    }
+
+    /// The vCPU that a spare is given; `None` when the scheduler is over.
+    fn wait_for_vcpu(&self, spare: &Spare) -> Option<usize> {
         loop {
             spare.parker.park(None);
-            if let Some(vcpu) = spare.vcpu.lock().take() {
-                return Some(vcpu);
-            }
-            if self.is_over() {
-                return None;
+            let vcpu = spare.vcpu.lock().take();
+            if vcpu.is_some() || self.is_over() {
+                return vcpu;
             }
         }
     }
@@ -150,61 +153,46 @@ impl Shared {
         }
     }
 
-    fn keep_spare(&self, spare: Taker) -> bool {
-        if let Taker::Parked(spare) = spare {
-            self.handoffs.spares.lock().push(spare);
+    /// A spare was not needed after all; gives `false`.
+    fn keep_spare(&self, spare: Arc<Spare>) -> bool {
+        self.handoffs.spares.lock().push(spare);
+        if self.is_over() {
+            // Those that were there have been dismissed already.
+            self.dismiss_spares();
         }
         false
     }
 
     /// The vCPU is free: its next holder is `spare`.
-    fn hand_to(&self, vcpu: &Vcpu, index: usize, spare: Taker) {
+    fn hand_to(&self, vcpu: &Vcpu, index: usize, spare: Arc<Spare>) {
         self.handoffs.n_weak.fetch_add(1, Ordering::SeqCst);
         self.handoffs.n_handoffs.fetch_add(1, Ordering::Relaxed);
         let running = vcpu.running.load(Ordering::Relaxed);
         vcpu.running.store((running | 0xff) + 1, Ordering::SeqCst);
         vcpu.holder.lock().grip = Some(Arc::new(Grip::new()));
-        match spare {
-            Taker::Parked(spare) => {
-                *spare.vcpu.lock() = Some(index);
-                spare.parker.unpark();
-            }
-            Taker::New(start) => start.send(index),
-        }
+        *spare.vcpu.lock() = Some(index);
+        spare.parker.unpark();
     }
 
-    fn find_spare(&self) -> Option<Taker> {
+    /// A thread that waits for a vCPU: a parked one, or a new one.
+    fn find_spare(&self) -> Option<Arc<Spare>> {
         if let Some(spare) = self.handoffs.spares.lock().pop() {
-            return Some(Taker::Parked(spare));
+            return Some(spare);
         }
-        let start = Arc::new(Spare::default());
-        let theirs = Arc::clone(&start);
+        let spare = Arc::new(Spare::default());
+        let theirs = Arc::clone(&spare);
         let number = self.vcpus.len() + self.handoffs.n_threads.fetch_add(1, Ordering::Relaxed);
         let body = move |shared: &Shared| {
-            loop {
-                theirs.parker.park(None);
-                if let Some(vcpu) = theirs.vcpu.lock().take() {
-                    return shared.vcpu_thread(vcpu);
-                }
-                if shared.is_over() {
-                    return;
-                }
+            if let Some(vcpu) = shared.wait_for_vcpu(&theirs) {
+                shared.vcpu_thread(vcpu);
             }
         };
-        self.spawn_thread(number, body).ok()?;
-        Some(Taker::New(NewSpare(start)))
+        self.spawn_thread(&number.to_string(), body).ok()?;
+        Some(spare)
     }
 
     /// Another thread of this scheduler; joined when it shuts down.
     pub(crate) fn spawn_thread(
-        &self,
-        number: usize,
-        body: impl FnOnce(&Shared) + Send + 'static,
-    ) -> io::Result<()> {
-        self.spawn_thread_named(&number.to_string(), body)
-    }
-
-    pub(crate) fn spawn_thread_named(
         &self,
         name: &str,
         body: impl FnOnce(&Shared) + Send + 'static,
@@ -230,22 +218,6 @@ impl Shared {
 
     pub(crate) fn note_unstuck(&self, id: CoroutineId) {
         self.handoffs.stuck.lock().retain(|stuck| *stuck != id);
-    }
-}
-
-/// Who goes on with a vCPU.
-enum Taker {
-    Parked(Arc<Spare>),
-    New(NewSpare),
-}
-
-/// A thread that was made for this.
-struct NewSpare(Arc<Spare>);
-
-impl NewSpare {
-    fn send(&self, vcpu: usize) {
-        *self.0.vcpu.lock() = Some(vcpu);
-        self.0.parker.unpark();
     }
 }
 
