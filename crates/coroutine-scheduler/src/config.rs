@@ -76,6 +76,10 @@ pub struct SchedulerConfig {
     pub policy: SchedulingPolicy,
     /// How levels share. Default [`Fairness::Fair`].
     pub fairness: Fairness,
+    /// Runs that each vCPU remembers for
+    /// [`trace`](crate::SchedulerHandle::trace); 32 bytes each and a few
+    /// nanoseconds a run. Default 0: off.
+    pub trace_runs: usize,
     /// What timers follow. Default: the host's monotonic clock.
     pub clock: Clock,
     /// Threads are called this, a dash and a number. Default `vcpu`.
@@ -98,6 +102,7 @@ impl Default for SchedulerConfig {
             load_balance_threshold: 0.3,
             policy: SchedulingPolicy::default(),
             fairness: Fairness::default(),
+            trace_runs: 0,
             clock: Clock::Real,
             thread_name: "vcpu".to_owned(),
         }

@@ -61,6 +61,7 @@ pub mod clock;
 pub mod timer;
 
 pub mod stats;
+pub mod trace;
 
 use std::time::Duration;
 

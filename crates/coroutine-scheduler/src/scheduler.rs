@@ -24,6 +24,7 @@ use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
 use crate::task::state::{self, State, Then};
 use crate::task::{JoinHandle, TaskRef};
+use crate::trace::RunRecord;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
 use crate::vcpu::{self, Local, Ran, Vcpu, enter};
@@ -151,6 +152,7 @@ fn outsider_shard() -> usize {
 impl Shared {
     fn new(config: SchedulerConfig, policy: AnyPolicy, own: Weak<Shared>) -> Shared {
         let n_vcpus = config.vcpu_count;
+        let n_records = config.trace_runs;
         let facts = |priority| Facts {
             priority,
             level: priority,
@@ -166,7 +168,7 @@ impl Shared {
             policy_counts,
             initial_levels,
             vcpus: (0..n_vcpus)
-                .map(|i| CachePadded::new(Vcpu::new(i)))
+                .map(|i| CachePadded::new(Vcpu::new(i, n_records)))
                 .collect(),
             idle: IdleSet::new(n_vcpus),
             waiting: CachePadded::default(),
@@ -623,6 +625,28 @@ impl SchedulerHandle {
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
             vcpus,
         }
+    }
+
+    /// The last runs of each vCPU, by start; empty unless
+    /// [`trace_runs`](SchedulerConfig::trace_runs) is set. See
+    /// [`chrome_trace`](crate::trace::chrome_trace).
+    #[must_use]
+    pub fn trace(&self) -> Vec<RunRecord> {
+        let vcpus = || self.shared.vcpus.iter();
+        let starts = vcpus().map(|vcpu| vcpu.start_ticks.load(Ordering::Relaxed));
+        let zero = starts.filter(|ticks| *ticks != 0).min().unwrap_or(0);
+        let rings = vcpus().enumerate();
+        let mut runs: Vec<_> = rings
+            .flat_map(|(i, vcpu)| vcpu.ring.read(i, zero))
+            .collect();
+        runs.sort_by_key(|run| run.start);
+        runs
+    }
+
+    /// Counters and distributions in the text format that Prometheus scrapes.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        crate::stats::prometheus(&self.get_stats())
     }
 
     /// Coroutines that neither end their turn nor poll the preempt word, and

@@ -263,6 +263,128 @@ impl SchedulerStats {
     }
 }
 
+/// The text exposition format of Prometheus, version 0.0.4.
+pub(crate) fn prometheus(stats: &SchedulerStats) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, values: &[(String, f64)]| {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "# HELP coroutine_{name} {help}");
+        let _ = writeln!(out, "# TYPE coroutine_{name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(out, "coroutine_{name}{labels} {value}");
+        }
+    };
+    let one = |value: f64| vec![(String::new(), value)];
+    let each = |field: &dyn Fn(&VCPUStats) -> f64| -> Vec<(String, f64)> {
+        let vcpus = stats.vcpus.iter().enumerate();
+        vcpus
+            .map(|(i, vcpu)| (format!("{{vcpu=\"{i}\"}}"), field(vcpu)))
+            .collect()
+    };
+    let quantiles = |q: &Quantiles| -> Vec<(String, f64)> {
+        [
+            ("0.5", q.p50),
+            ("0.9", q.p90),
+            ("0.99", q.p99),
+            ("0.999", q.p999),
+        ]
+        .map(|(name, time)| (format!("{{quantile=\"{name}\"}}"), time.as_secs_f64()))
+        .to_vec()
+    };
+    metric(
+        "spawned_total",
+        "counter",
+        "Coroutines spawned.",
+        &one(stats.total_coroutines as f64),
+    );
+    metric(
+        "alive",
+        "gauge",
+        "Coroutines alive.",
+        &one(stats.active_coroutines as f64),
+    );
+    metric(
+        "executions_total",
+        "counter",
+        "Runs of coroutines.",
+        &each(&|v| v.executions as f64),
+    );
+    metric(
+        "switches_total",
+        "counter",
+        "Changes of coroutine.",
+        &each(&|v| v.context_switches as f64),
+    );
+    metric(
+        "busy_seconds_total",
+        "counter",
+        "Time in coroutines.",
+        &each(&|v| v.busy_time.as_secs_f64()),
+    );
+    metric(
+        "idle_seconds_total",
+        "counter",
+        "Time without one.",
+        &each(&|v| v.idle_time.as_secs_f64()),
+    );
+    metric(
+        "steals_total",
+        "counter",
+        "Times work was taken from another vCPU.",
+        &each(&|v| v.steals as f64),
+    );
+    metric(
+        "preemptions_total",
+        "counter",
+        "Turns ended on request.",
+        &each(&|v| v.preemptions as f64),
+    );
+    metric(
+        "handoffs_total",
+        "counter",
+        "vCPUs that went to another thread.",
+        &one(stats.handoffs as f64),
+    );
+    metric(
+        "weak_threads",
+        "gauge",
+        "Threads that lost their vCPU.",
+        &one(stats.weak_threads as f64),
+    );
+    metric(
+        "priority_inversions_total",
+        "counter",
+        "Picks beside something more urgent.",
+        &one(stats.priority_inversions as f64),
+    );
+    metric(
+        "deadline_misses_total",
+        "counter",
+        "Starts after the deadline.",
+        &one(stats.deadline_misses as f64),
+    );
+    metric(
+        "imbalance_variance",
+        "gauge",
+        "Variance of the busy shares.",
+        &one(stats.imbalance_variance()),
+    );
+    metric(
+        "latency_seconds",
+        "summary",
+        "From ready to running.",
+        &quantiles(&stats.latency),
+    );
+    metric(
+        "poll_seconds",
+        "summary",
+        "One run.",
+        &quantiles(&stats.poll_time),
+    );
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

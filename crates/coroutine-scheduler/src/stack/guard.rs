@@ -136,16 +136,16 @@ impl Region {
             });
             node
         });
-        node.bytes.store(bytes, Ordering::Relaxed);
         node.slot_bytes.store(slot_bytes, Ordering::Relaxed);
         node.guard_bytes.store(guard_bytes, Ordering::Relaxed);
-        node.start.store(start, Ordering::Release);
+        node.start.store(start, Ordering::Relaxed);
+        // Last: while it is 0 the handler finds nothing here.
+        node.bytes.store(bytes, Ordering::Release);
         Region(node)
     }
 
     /// The slab goes.
     pub(crate) fn forget(&self) {
-        // Not 0 yet: a handler that is just reading would mix two slabs.
         self.0.bytes.store(0, Ordering::Release);
         self.0.start.store(0, Ordering::Release);
     }
@@ -153,9 +153,9 @@ impl Region {
 
 impl Node {
     fn has_guard_at(&self, address: usize) -> bool {
-        let start = self.start.load(Ordering::Acquire);
-        let offset = address.wrapping_sub(start);
-        offset < self.bytes.load(Ordering::Relaxed)
+        let bytes = self.bytes.load(Ordering::Acquire);
+        let offset = address.wrapping_sub(self.start.load(Ordering::Relaxed));
+        offset < bytes
             && offset % self.slot_bytes.load(Ordering::Relaxed)
                 < self.guard_bytes.load(Ordering::Relaxed)
     }

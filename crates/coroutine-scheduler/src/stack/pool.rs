@@ -25,6 +25,8 @@
 //! asked to take memory with no cache locked, as that takes microseconds.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -127,7 +129,7 @@ impl StackPool {
 
     /// One coroutine less; undoes [`StackPool::admit`].
     #[inline]
-    fn dismiss(&self, vcpu: usize) {
+    pub(crate) fn dismiss(&self, vcpu: usize) {
         self.caches[vcpu].n_live.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -309,8 +311,10 @@ impl Permit<'_> {
         self.vcpu
     }
 
-    pub(crate) fn pool(&self) -> &StackPool {
-        self.pool
+    /// The caller undoes the counting.
+    pub(crate) fn into_parts(self) -> (NonNull<StackPool>, usize) {
+        let permit = ManuallyDrop::new(self);
+        (NonNull::from(permit.pool), permit.vcpu)
     }
 }
 

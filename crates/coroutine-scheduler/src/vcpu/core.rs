@@ -731,6 +731,8 @@ impl Local<'_> {
         add_own(&counters.executions, 1);
         add_own(&counters.busy_ticks, ran);
         counters.poll_time.record(ran);
+        let start = core.last_ticks.get().wrapping_sub(ran);
+        self.vcpu().ring.record(header.id(), level, start, ran);
         if core.last_task.replace(Some(task)) != Some(task) {
             add_own(&counters.switches, 1);
         }

@@ -46,6 +46,7 @@ use crate::scheduler::Shared;
 use crate::stats::{Counters, VcpuState};
 use crate::task::TaskRef;
 use crate::timer::TimerList;
+use crate::trace::Ring;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
@@ -81,6 +82,7 @@ pub(crate) struct Vcpu {
     pub(crate) start_ticks: AtomicU64,
     pub(crate) is_asleep: AtomicU8,
     pub(crate) counters: Counters,
+    pub(crate) ring: Ring,
     pub(crate) core: CoreCell,
     pub(crate) holder: Mutex<Holder>,
 }
@@ -107,7 +109,7 @@ impl PartialOrd for Urgent {
 }
 
 impl Vcpu {
-    pub(crate) fn new(index: usize) -> Vcpu {
+    pub(crate) fn new(index: usize, n_records: usize) -> Vcpu {
         let core = Core::new(index);
         Vcpu {
             stealers: core.stealers(),
@@ -126,6 +128,7 @@ impl Vcpu {
             start_ticks: AtomicU64::new(0),
             is_asleep: AtomicU8::new(1),
             counters: Counters::default(),
+            ring: Ring::new(n_records),
             core: CoreCell::new(core),
             holder: Mutex::default(),
         }
