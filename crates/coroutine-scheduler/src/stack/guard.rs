@@ -119,7 +119,8 @@ impl Region {
         /// Taken by a slab that has not said yet where it is.
         const TAKEN: usize = usize::MAX;
         let free = regions().find(|node| {
-            let taken = (node.start).compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
+            let taken =
+                (node.start).compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
             taken.is_ok()
         });
         let node = free.unwrap_or_else(|| {

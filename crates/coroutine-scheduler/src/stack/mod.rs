@@ -29,7 +29,10 @@ pub(crate) mod slab;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 pub(crate) use pool::{Permit, StackPool};
 pub(crate) use slab::{Base, Slot};
@@ -152,6 +155,61 @@ impl fmt::Display for StackError {
 }
 
 impl Error for StackError {}
+
+/// The stacks of a scheduler, made when it needs the first one.
+#[derive(Debug, Default)]
+pub(crate) struct Stacks {
+    pool: OnceLock<StackPool>,
+    making: Mutex<()>,
+}
+
+impl Stacks {
+    /// Makes them if there are none yet.
+    #[inline]
+    pub(crate) fn get_or_make(
+        &self,
+        config: &StackConfig,
+        n_vcpus: usize,
+    ) -> Result<&StackPool, StackError> {
+        match self.pool.get() {
+            Some(pool) => Ok(pool),
+            None => self.make(config, n_vcpus),
+        }
+    }
+
+    #[cold]
+    fn make(&self, config: &StackConfig, n_vcpus: usize) -> Result<&StackPool, StackError> {
+        let _one_at_a_time = self.making.lock();
+        if self.pool.get().is_none() {
+            let pool = StackPool::new(config, n_vcpus)?;
+            let _ = self.pool.set(pool);
+        }
+        self.pool.get().ok_or(StackError::InUse { limit: 0 })
+    }
+
+    /// Takes the memory of all unused stacks; gives how many had some.
+    pub(crate) fn trim(&self) -> usize {
+        self.pool.get().map_or(0, StackPool::trim)
+    }
+
+    /// The same for those that were not needed for long, if it is time.
+    pub(crate) fn trim_by_time(&self, now_ns: u64) {
+        if let Some(pool) = self.pool.get() {
+            pool.trim_by_time(now_ns);
+        }
+    }
+
+    /// When it will be time, if there is something to do then.
+    pub(crate) fn trim_after(&self) -> Option<Duration> {
+        self.pool.get()?.trim_after()
+    }
+
+    pub(crate) fn stats(&self) -> StackStats {
+        self.pool
+            .get()
+            .map_or_else(StackStats::default, StackPool::stats)
+    }
+}
 
 /// The stacks of a scheduler, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

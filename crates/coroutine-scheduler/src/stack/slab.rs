@@ -95,7 +95,8 @@ impl Slab {
         };
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
         // SAFETY: a new mapping, wherever the host likes.
-        let start = unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) };
+        let start =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) };
         let start = NonNull::new(start.map_err(reserve)?).ok_or(reserve(Errno::NOMEM))?;
         // A huge page under 30 stacks would make each of them cost 64 KiB.
         // SAFETY: A1. A host without huge pages refuses, and that is as good.
@@ -134,7 +135,11 @@ impl Slab {
     }
 
     fn slot_start(&self, slot: usize) -> NonNull<c_void> {
-        assert!(slot < self.n_slots, "slots are numbered below {}", self.n_slots);
+        assert!(
+            slot < self.n_slots,
+            "slots are numbered below {}",
+            self.n_slots
+        );
         // SAFETY: A1: within the mapping, as was checked.
         unsafe { self.start.byte_add(slot * self.slot_bytes) }
     }

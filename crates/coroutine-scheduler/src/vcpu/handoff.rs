@@ -104,8 +104,10 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
-        if vcpu.n_stacks.load(Ordering::Acquire) != 0 {
-            // A started stack stays on its thread, and so does its vCPU.
+        // A started stack stays on its thread, and so does its vCPU. (Looked at
+        // again below, where the holder cannot start one unseen.)
+        let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
+        if has_stacks() {
             return false;
         }
         let limit = WEAK_PER_VCPU * self.vcpus.len();
@@ -123,7 +125,7 @@ impl Shared {
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
-            vcpu.running.load(Ordering::SeqCst) == running
+            vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
         if !grip.take(&self.idle, is_still) {
             return self.keep_spare(spare);

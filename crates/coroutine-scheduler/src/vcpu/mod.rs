@@ -51,7 +51,9 @@ use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder};
-pub(crate) use local::{Local, enter, is_on_vcpu, on_current, on_local, want_turn};
+pub(crate) use local::{
+    Local, current_task_is, enter, is_on_vcpu, on_current, on_local, want_turn,
+};
 
 /// Levels with deques: all but `RealTime`.
 pub(crate) const N_DEQUES: usize = 3;
