@@ -3,6 +3,7 @@
 //! ```text
 //!  bench ──spawns──> vm-bench-worker ──JSON lines──> report files ──> report
 //!  compare ──spawns──> vm-bench-worker compare ──JSON lines──> ratios
+//!  sim ──spawns──> sched-sim: tables, pictures
 //!  test, tidy, codegen, guests, ci: cargo and the files of the tree
 //! ```
 //!
@@ -17,6 +18,7 @@ mod workspace;
 mod bench;
 mod compare;
 mod report;
+mod sim;
 mod worker;
 
 mod ci;
@@ -60,6 +62,8 @@ enum Verb {
     Test(test::Args),
     /// Times guest programs against qemu-riscv64 and native builds, interleaved.
     Compare(compare::Args),
+    /// Compares scheduling policies on a simulated machine.
+    Sim(sim::Args),
     /// Rebuilds the guest programs of the benchmarks, or checks them.
     Guests(GuestsArgs),
     /// Writes the documentation that is generated from tables.
@@ -101,6 +105,7 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Report(args) => report::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Compare(args) => compare::run(&workspace, &args),
+        Verb::Sim(_) => sim::run(&workspace),
         Verb::Guests(args) => guests(&workspace, &args),
         Verb::Codegen(args) => codegen::run(&workspace, &args),
         Verb::Tidy(args) => tidy::run(&workspace, &args),

@@ -1,0 +1,189 @@
+//! The thread that watches the clock while vCPUs are busy: slices that are
+//! over, deadlines whose vCPU is in a long run, boosts, balancing.
+//!
+//! It sleeps without an end while every vCPU sleeps, and to the next moment of
+//! interest otherwise: it costs nothing when idle.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock;
+use crate::policy::Policy;
+use crate::preempt::{HIGHER, SLICE};
+use crate::scheduler::Shared;
+use crate::vcpu::park::Parker;
+use crate::{Priority, vcpu::Vcpu};
+
+/// The least time between two looks.
+const TICK_MIN: Duration = Duration::from_micros(50);
+/// How often homes are looked at.
+pub(crate) const BALANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a coroutine that runs while `RealTime` waits may take to make way
+/// before it loses its vCPU.
+pub(crate) const ANSWER_NS: u64 = 100_000;
+
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    parker: Parker,
+    /// Whether it sleeps until a vCPU awakes.
+    is_dormant: AtomicU32,
+    /// When it looks next.
+    next_look_ns: AtomicU64,
+}
+
+impl Default for Monitor {
+    fn default() -> Monitor {
+        Monitor {
+            parker: Parker::default(),
+            is_dormant: AtomicU32::new(0),
+            next_look_ns: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Monitor {
+    /// A vCPU is awake again.
+    #[inline]
+    pub(crate) fn vcpu_awoke(&self) {
+        if self.is_dormant.load(Ordering::SeqCst) != 0 {
+            self.parker.unpark();
+        }
+    }
+
+    /// There is a deadline that it should not sleep over.
+    pub(crate) fn expect_by(&self, deadline_ns: u64) {
+        let next = self.next_look_ns.load(Ordering::Relaxed);
+        if next != u64::MAX && deadline_ns < next {
+            self.parker.unpark();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.parker.unpark();
+    }
+}
+
+/// What it saw of a vCPU at the last look.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    running: u64,
+    /// When it was asked to make way; 0 if it was not.
+    asked_ns: u64,
+}
+
+/// The thread's loop.
+pub(crate) fn run(shared: &Shared) {
+    let monitor = &shared.monitor;
+    let mut seen = vec![Seen::default(); shared.vcpus.len()];
+    let slice_ns = shared.config.time_slice.as_nanos() as u64;
+    let boost_ns = shared
+        .policy
+        .boost_every()
+        .map(|every| every.as_nanos() as u64);
+    let (mut next_boost, mut next_balance) = (0, 0);
+    while !shared.is_over() {
+        if all_sleep(shared) {
+            monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
+            monitor.is_dormant.store(1, Ordering::SeqCst);
+            if all_sleep(shared) && !shared.is_over() {
+                // Unless unused stacks have memory to give back.
+                monitor.parker.park(shared.stacks.trim_after());
+                shared.stacks.trim_by_time(clock::now_ns());
+            }
+            monitor.is_dormant.store(0, Ordering::SeqCst);
+            continue;
+        }
+        let now = clock::now_ns();
+        let mut next = now + slice_ns.min(BALANCE_EVERY.as_nanos() as u64);
+        let is_real = !shared.config.clock.is_virtual();
+        for vcpu in shared.vcpus.iter().filter(|_| is_real) {
+            let due = vcpu.timers.next_ns();
+            // Parked vCPUs wake by themselves, and those between two
+            // coroutines look, too; what is a little late is ours.
+            if vcpu.running_level().is_some() && due <= now {
+                vcpu.timers.fire(now);
+            }
+            let due = vcpu.timers.next_ns();
+            if due > now {
+                next = next.min(due);
+            }
+        }
+        if shared.config.preemptive {
+            let is_urgent = shared.waits_really(Priority::RealTime);
+            for (index, seen) in seen.iter_mut().enumerate() {
+                watch(shared, index, seen, now, is_urgent);
+            }
+            if is_urgent {
+                next = next.min(now + ANSWER_NS);
+            }
+        }
+        if let Some(boost_ns) = boost_ns
+            && now >= next_boost
+        {
+            next_boost = now + boost_ns;
+            shared.n_boosts.fetch_add(1, Ordering::Relaxed);
+        }
+        if now >= next_balance {
+            next_balance = now + BALANCE_EVERY.as_nanos() as u64;
+            shared.balance_by_time();
+            shared.stacks.trim_by_time(now);
+        }
+        // A second pair of eyes: nobody sleeps while something waits.
+        if shared.idle.sleepers() != 0 && shared.anything_waits() {
+            shared.wake_for(Priority::Low);
+        }
+        monitor.next_look_ns.store(next, Ordering::Relaxed);
+        let wait = Duration::from_nanos(next.saturating_sub(clock::now_ns()));
+        monitor.parker.park(Some(wait.max(TICK_MIN)));
+    }
+}
+
+fn all_sleep(shared: &Shared) -> bool {
+    shared
+        .vcpus
+        .iter()
+        .all(|vcpu| vcpu.is_asleep.load(Ordering::SeqCst) != 0)
+}
+
+/// Looks at what one vCPU runs. While others wait for it, a coroutine is asked
+/// to make way when its slice is over; one that has not answered a slice later
+/// (or, if `is_urgent`, very soon) loses the vCPU.
+fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bool) {
+    let vcpu = &shared.vcpus[index];
+    let running = vcpu.running.load(Ordering::SeqCst);
+    if seen.running != running {
+        *seen = Seen {
+            running,
+            asked_ns: 0,
+        };
+    }
+    let Some(level) = vcpu.running_level() else {
+        return;
+    };
+    let is_urgent = is_urgent && level < Priority::RealTime;
+    let Some(slice) = shared.policy.slice(level) else {
+        return;
+    };
+    let slice_ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+    let start = vcpu.run_start_ticks.load(Ordering::Relaxed);
+    let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
+    if !is_urgent && (ran_ns < slice_ns || !is_waited_for(shared, vcpu)) {
+        return;
+    }
+    if seen.asked_ns == 0 {
+        seen.asked_ns = now;
+        vcpu.ask(if is_urgent { HIGHER } else { SLICE });
+        return;
+    }
+    let patience_ns = if is_urgent { ANSWER_NS } else { slice_ns };
+    if shared.config.hand_off && now.saturating_sub(seen.asked_ns) >= patience_ns {
+        shared.take_stuck(index, running);
+    }
+}
+
+/// Whether something waits at this vCPU that nobody else takes: what only it
+/// can run, or anything at all while no vCPU is free.
+fn is_waited_for(shared: &Shared, vcpu: &Vcpu) -> bool {
+    vcpu.has_private_work() || (shared.idle.sleepers() == 0 && vcpu.n_ready() > 0)
+}

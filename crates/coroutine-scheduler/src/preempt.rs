@@ -1,0 +1,142 @@
+//! Making running coroutines make way.
+//!
+//! Each vCPU has one word, 0 while nothing is asked. Bodies that run long poll
+//! it (a guest's compiled code does at its back-edges) and then return to their
+//! `await`: [`checkpoint`] does both. The bits say why, so that the vCPU knows
+//! where the coroutine goes:
+//!
+//! ```text
+//!   SLICE   its time is over, equals wait      to the tail of its level
+//!   HIGHER  something more urgent is ready     to the head: its turn goes on
+//!   CANCEL  it was aborted, or all is closing  its body is dropped
+//!   PAUSE   somebody paused it                 suspended
+//! ```
+//!
+//! The word is a request, and cleared before each run: raising it too late
+//! costs the next coroutine a needless turn, nothing else.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use crate::policy::Policy;
+use crate::scheduler::Shared;
+use crate::{Priority, vcpu};
+
+/// The slice is over.
+pub const SLICE: u32 = 1;
+/// Something more urgent is ready.
+pub const HIGHER: u32 = 1 << 1;
+/// The coroutine was aborted, or the scheduler shuts down.
+pub const CANCEL: u32 = 1 << 2;
+/// The coroutine was paused.
+pub const PAUSE: u32 = 1 << 3;
+
+/// Calls `body` with the preempt word of the vCPU that runs this coroutine, for
+/// code that polls it by itself. Outside of a coroutine the word is one that
+/// nobody raises.
+pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
+    static NEVER: AtomicU32 = AtomicU32::new(0);
+    let mut body = Some(body);
+    let mut call = |word: &AtomicU32| (body.take().expect("called once"))(word);
+    let here = vcpu::on_current(|local| call(&local.grip().preempt));
+    here.unwrap_or_else(|| call(&NEVER))
+}
+
+/// Whether the running coroutine is asked to make way.
+#[inline]
+#[must_use]
+pub fn is_preempted() -> bool {
+    with_preempt_word(|word| word.load(Ordering::Relaxed) != 0)
+}
+
+/// A safepoint: goes on at once unless the coroutine is asked to make way.
+#[derive(Debug, Default)]
+#[must_use = "it makes way only when awaited"]
+pub struct Checkpoint {
+    was_pending: bool,
+}
+
+/// Makes way if asked to; await it wherever a long computation can stop.
+pub fn checkpoint() -> Checkpoint {
+    Checkpoint::default()
+}
+
+impl Future for Checkpoint {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.was_pending || !is_preempted() {
+            return Poll::Ready(());
+        }
+        self.was_pending = true;
+        give_turn(cx)
+    }
+}
+
+/// Gives up the turn; see [`yield_now`].
+#[derive(Debug, Default)]
+#[must_use = "it gives up the turn only when awaited"]
+pub struct YieldNow {
+    was_pending: bool,
+}
+
+/// Lets others of the same level run first. In a coroutine of this crate this
+/// is a trip through the queue; elsewhere the waker is woken.
+pub fn yield_now() -> YieldNow {
+    YieldNow::default()
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.was_pending {
+            return Poll::Ready(());
+        }
+        self.was_pending = true;
+        give_turn(cx)
+    }
+}
+
+/// Pending, and ready again: without the waker where the vCPU can see it by
+/// itself, which saves the atomics of a wake.
+#[inline]
+fn give_turn(cx: &mut Context<'_>) -> Poll<()> {
+    if !vcpu::want_turn(cx.waker()) {
+        cx.waker().wake_by_ref();
+    }
+    Poll::Pending
+}
+
+impl Shared {
+    /// Asks the vCPU that runs the least urgent coroutine to make way for
+    /// `level`, if the policy wants that.
+    pub(crate) fn preempt_for(&self, level: Priority) {
+        if !self.config.preemptive {
+            return;
+        }
+        let running = self.vcpus.iter().filter_map(|vcpu| {
+            let running = vcpu.running_level()?;
+            self.policy
+                .preempts(level, running)
+                .then_some((running, vcpu))
+        });
+        if let Some((_, vcpu)) = running.min_by_key(|(running, _)| *running) {
+            vcpu.ask(HIGHER);
+            // Who does not answer soon loses its vCPU.
+            self.monitor
+                .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
+        }
+    }
+
+    /// Asks every vCPU.
+    pub(crate) fn preempt_all(&self, why: u32) {
+        for vcpu in &self.vcpus {
+            vcpu.ask(why);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! All coroutines of a scheduler that are not done: for lookups by id, limits,
+//! listings and shutdown.
+//!
+//! Sharded, so that vCPUs seldom meet at a lock: one shard per vCPU and some
+//! for other threads. An id names shard and slot, and which
+//! of the slot's tasks is meant; the task itself knows its id.
+//! Permits for `max_coroutines` lie in the shards in small heaps, and in the
+//! middle; who finds none anywhere is refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::raw::TaskRef;
+use crate::coroutine::CoroutineId;
+
+/// Limit of `max_coroutines`: slots are numbered by 32 bits.
+pub(crate) const COROUTINES_MAX: usize = 1 << 31;
+
+/// Permits that a shard takes from the middle at once.
+const PERMITS: usize = 32;
+
+const SHARD_BITS: u32 = 8;
+const SLOT_BITS: u32 = 32;
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: Box<[CachePadded<Shard>]>,
+    permits_left: CachePadded<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Mutex<Slots>,
+    /// Coroutines in it; written under the lock.
+    count: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    first_free: Option<u32>,
+    permits: usize,
+    /// Tells a slot's tasks from each other in their ids.
+    n_added: u64,
+}
+
+/// A task, or the next free slot.
+#[derive(Debug)]
+enum Slot {
+    Task(TaskRef),
+    Free { next: Option<u32> },
+}
+
+impl Registry {
+    pub(crate) fn new(n_shards: usize, coroutines_max: usize) -> Registry {
+        assert!(n_shards <= 1 << SHARD_BITS, "shards are numbered by 8 bits");
+        Registry {
+            shards: (0..n_shards).map(|_| CachePadded::default()).collect(),
+            permits_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
+        }
+    }
+
+    /// Adds the task that `make` makes, and gives it its id; `None`, without
+    /// making one, if as many live as may.
+    pub(crate) fn add(&self, shard: usize, make: impl FnOnce() -> TaskRef) -> Option<TaskRef> {
+        let mut slots = self.shards[shard].slots.lock();
+        if slots.permits == 0 {
+            slots.permits = self.take_permits();
+            if slots.permits == 0 {
+                drop(slots);
+                // What lies unused elsewhere counts, too.
+                if !self.take_permit_elsewhere() {
+                    return None;
+                }
+                slots = self.shards[shard].slots.lock();
+                slots.permits += 1;
+            }
+        }
+        slots.permits -= 1;
+        let task = make();
+        self.insert(shard, slots, task);
+        Some(task)
+    }
+
+    #[cold]
+    fn take_permit_elsewhere(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let mut slots = shard.slots.lock();
+            let has_one = slots.permits > 0;
+            slots.permits -= usize::from(has_one);
+            has_one
+        })
+    }
+
+    fn take_permits(&self) -> usize {
+        let mut taken = 0;
+        let _ = self
+            .permits_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                taken = left.min(PERMITS);
+                (taken > 0).then(|| left - taken)
+            });
+        taken
+    }
+
+    fn insert(&self, shard: usize, mut slots: MutexGuard<'_, Slots>, task: TaskRef) {
+        let place = &self.shards[shard];
+        let index = match slots.first_free {
+            Some(index) => {
+                let slot = std::mem::replace(&mut slots.slots[index as usize], Slot::Task(task));
+                let Slot::Free { next } = slot else {
+                    unreachable!("the list of free slots has free slots")
+                };
+                slots.first_free = next;
+                index
+            }
+            None => {
+                slots.slots.push(Slot::Task(task));
+                slots.slots.len() as u32 - 1
+            }
+        };
+        slots.n_added += 1;
+        let id = slots.n_added << (SHARD_BITS + SLOT_BITS)
+            | u64::from(index) << SHARD_BITS
+            | shard as u64;
+        task.header().id.store(id, Ordering::Relaxed);
+        let count = place.count.load(Ordering::Relaxed) + 1;
+        place.count.store(count, Ordering::Relaxed);
+    }
+
+    /// Removes a task that is in it. The registry's reference is then the
+    /// caller's.
+    pub(crate) fn remove(&self, id: CoroutineId) {
+        let (shard, index) = parts(id);
+        let place = &self.shards[shard];
+        let mut slots = place.slots.lock();
+        let next = slots.first_free.replace(index as u32);
+        slots.slots[index] = Slot::Free { next };
+        slots.permits += 1;
+        if slots.permits > 2 * PERMITS {
+            slots.permits -= PERMITS;
+            self.permits_left.fetch_add(PERMITS, Ordering::Relaxed);
+        }
+        let count = place.count.load(Ordering::Relaxed) - 1;
+        // Who sees that none is left sees what the tasks did before they went.
+        place.count.store(count, Ordering::Release);
+    }
+
+    /// The task with this id, with a reference for the caller.
+    pub(crate) fn find(&self, id: CoroutineId) -> Option<TaskRef> {
+        let (shard, index) = parts(id);
+        let slots = self.shards.get(shard)?.slots.lock();
+        let &Slot::Task(task) = slots.slots.get(index)? else {
+            return None;
+        };
+        // Under the lock the registry's own reference is there.
+        (task.header().id() == id).then(|| {
+            task.header().state.retain();
+            task
+        })
+    }
+
+    /// How many there are, now and here and there.
+    pub(crate) fn count(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.count.load(Ordering::Acquire))
+            .sum()
+    }
+
+    /// All tasks, each with a reference for the caller.
+    pub(crate) fn all(&self) -> Vec<TaskRef> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let slots = shard.slots.lock();
+            for slot in &slots.slots {
+                if let &Slot::Task(task) = slot {
+                    task.header().state.retain();
+                    all.push(task);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn parts(id: CoroutineId) -> (usize, usize) {
+    let shard = (id.0 & ((1 << SHARD_BITS) - 1)) as usize;
+    let index = (id.0 >> SHARD_BITS & ((1 << SLOT_BITS) - 1)) as usize;
+    (shard, index)
+}

@@ -1,0 +1,879 @@
+//! What only the thread that runs a vCPU touches: the near ends of its deques,
+//! the LIFO slot, the account of levels; and the loop around them.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::time::Duration;
+
+use crossbeam_deque::{Steal, Stealer, Worker};
+
+use super::handoff::Left;
+use super::local::{Local, enter};
+use super::{N_DEQUES, Vcpu};
+use crate::clock;
+use crate::level::{LevelSet, Share};
+use crate::policy::{Facts, Place, Policy, Requeue};
+use crate::preempt;
+use crate::scheduler::Shared;
+use crate::task::header::add_own;
+use crate::task::state::{Begin, End};
+use crate::task::{TaskRef, waker};
+use crate::{Fairness, Priority};
+
+/// Runs in a row from the LIFO slot before the deque has its turn.
+const LIFO_RUN_MAX: u8 = 3;
+/// Every so many runs the timers and inboxes of the others are looked after,
+/// too.
+const TEND_EVERY: u32 = 64;
+/// Every so many wakes from here, one is timed.
+const TIME_EVERY: u32 = 8;
+/// Batches taken from an inbox at once.
+const INBOX_BATCHES_MAX: u32 = 8;
+/// How long a vCPU that found nothing keeps looking while others run.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    index: usize,
+    deques: [Worker<TaskRef>; N_DEQUES],
+    /// Levels whose deque may have something; the same are marked in
+    /// `Shared::waiting`.
+    marks: Cell<LevelSet>,
+    lifo: Cell<Option<TaskRef>>,
+    lifo_run: Cell<u8>,
+    /// Preempted ones, by level: the head of the queue.
+    heads: [Cell<Option<TaskRef>>; N_DEQUES],
+    share: Cell<Share>,
+    n_runs: Cell<u32>,
+    n_wakes: Cell<u32>,
+    random: Cell<u32>,
+    /// End of the last run, which is the start of the next.
+    last_ticks: Cell<u64>,
+    last_task: Cell<Option<TaskRef>>,
+    /// When the first deadline of this vCPU is, in ticks.
+    deadline_ticks: Cell<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(index: usize) -> Core {
+        Core {
+            index,
+            deques: std::array::from_fn(|_| Worker::new_fifo()),
+            marks: Cell::new(LevelSet::EMPTY),
+            lifo: Cell::new(None),
+            lifo_run: Cell::new(0),
+            heads: Default::default(),
+            share: Cell::default(),
+            n_runs: Cell::new(0),
+            n_wakes: Cell::new(0),
+            random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
+            last_ticks: Cell::new(0),
+            last_task: Cell::new(None),
+            deadline_ticks: Cell::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn stealers(&self) -> [Stealer<TaskRef>; N_DEQUES] {
+        std::array::from_fn(|level| self.deques[level].stealer())
+    }
+
+    pub(crate) fn note_deadline(&self, deadline_ns: u64) {
+        let ns = deadline_ns.saturating_sub(clock::now_ns());
+        let ticks = clock::ticks().saturating_add(clock::ns_to_ticks(ns));
+        self.deadline_ticks
+            .set(self.deadline_ticks.get().min(ticks));
+    }
+
+    /// Xorshift (Marsaglia 2003): victims need no better.
+    fn random(&self) -> u32 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.random.set(x);
+        x
+    }
+}
+
+/// The thread's loop: runs coroutines until the scheduler is done, or the vCPU
+/// is lost.
+pub(crate) fn run(shared: &Shared, index: usize) -> Left {
+    let vcpu = &shared.vcpus[index];
+    // Claimed on this thread's behalf where it takes over from another.
+    let Some(grip) = vcpu.holder.lock().grip.clone() else {
+        return Left::Over;
+    };
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    grip.thread.store(thread, Ordering::Relaxed);
+    let local = Local::new(shared, index, grip);
+    local.start();
+    let left = enter(&local, || {
+        while !shared.is_over() {
+            match local.find() {
+                Some(task) => {
+                    if local.run(task) == Ran::Lost {
+                        return Left::Lost;
+                    }
+                }
+                None => local.search_or_park(),
+            }
+        }
+        Left::Over
+    });
+    if left == Left::Over {
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
+        vcpu.release();
+    }
+    left
+}
+
+/// What became of an attempt to run a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It ran.
+    Yes,
+    /// It is paused.
+    Paused,
+    /// It ran so long that somebody else has the vCPU now.
+    Lost,
+}
+
+impl Local<'_> {
+    pub(crate) fn start(&self) {
+        let now = clock::ticks();
+        self.core().last_ticks.set(now);
+        let vcpu = self.vcpu();
+        if vcpu.start_ticks.load(Ordering::Relaxed) == 0 {
+            vcpu.start_ticks.store(now, Ordering::Relaxed);
+        }
+        self.awake();
+    }
+
+    /// The vCPU is awake: the monitor has to watch it.
+    fn awake(&self) {
+        // Sequentially consistent: either we see it dormant, or it sees us.
+        self.vcpu().is_asleep.store(0, Ordering::SeqCst);
+        self.shared().monitor.vcpu_awoke();
+    }
+
+    // Making work ready.
+
+    /// A task that became ready by what runs here.
+    pub(crate) fn push_woken(&self, task: TaskRef) {
+        let core = self.core();
+        let header = task.header();
+        let level = header.level();
+        let n_wakes = core.n_wakes.get().wrapping_add(1);
+        core.n_wakes.set(n_wakes);
+        let ready_ticks = if n_wakes % TIME_EVERY == 0 {
+            clock::ticks()
+        } else {
+            0
+        };
+        header.ready_ticks.store(ready_ticks, Ordering::Relaxed);
+        if header.traits.is_pinned {
+            let home = header.assigned().unwrap_or(core.index);
+            header.assign(home);
+            self.shared().vcpus[home].push_pinned(task, level, false);
+            if home != core.index {
+                self.shared().idle.light_barrier();
+                self.shared().wake_vcpu(home);
+            }
+            return;
+        }
+        header.assign(core.index);
+        match level {
+            Priority::RealTime => self.push_urgent(task),
+            Priority::Low => self.push(task, level),
+            Priority::Normal | Priority::High => {
+                self.vcpu().has_lifo.store(1, Ordering::Relaxed);
+                if let Some(other) = core.lifo.replace(Some(task)) {
+                    self.push(other, other.header().level());
+                }
+            }
+        }
+    }
+
+    fn push_urgent(&self, task: TaskRef) {
+        let shared = self.shared();
+        self.vcpu().push_urgent(task, shared.next_order());
+        shared.mark_waiting(self.core().index, Priority::RealTime);
+        shared.wake_for(Priority::RealTime);
+    }
+
+    /// Behind its equals, and lets somebody know.
+    fn push(&self, task: TaskRef, level: Priority) {
+        let core = self.core();
+        core.deques[level.level()].push(task);
+        self.mark(level);
+        self.shared().idle.light_barrier();
+        if let Some(sleeper) = self.shared().idle.take_sleeper() {
+            self.shared().vcpus[sleeper].parker.unpark();
+        }
+    }
+
+    #[inline]
+    fn mark(&self, level: Priority) {
+        let core = self.core();
+        if !core.marks.get().has(level) {
+            core.marks.set(core.marks.get().with(level));
+            self.shared().mark_waiting(core.index, level);
+        }
+    }
+
+    /// A level has nothing here any more.
+    fn unmark(&self, level: Priority) {
+        let core = self.core();
+        core.marks.set(core.marks.get().without(level));
+        self.shared().waiting[level.level()].fetch_and(!(1 << core.index), Ordering::SeqCst);
+        // Who has come since then has not seen the mark gone.
+        let has_mail = match level {
+            Priority::RealTime => !self.vcpu().realtime.lock().is_empty(),
+            _ => self.vcpu().inbox_marks.load(Ordering::SeqCst) >> level.level() & 1 != 0,
+        };
+        if has_mail {
+            self.shared().mark_waiting(core.index, level);
+        }
+    }
+
+    // Finding work.
+
+    /// The next task, from here or, if that is more urgent, from elsewhere.
+    #[inline]
+    pub(crate) fn find(&self) -> Option<TaskRef> {
+        let core = self.core();
+        let vcpu = self.vcpu();
+        if core.last_ticks.get() >= core.deadline_ticks.get() {
+            self.fire_timers();
+        }
+        let n_runs = core.n_runs.get();
+        if n_runs % TEND_EVERY == 0 {
+            self.tend();
+        }
+        if vcpu.inbox_marks.load(Ordering::Relaxed) != 0 {
+            self.empty_inbox();
+        }
+        let mut excluded = LevelSet::EMPTY;
+        loop {
+            let here = self.levels_here(vcpu);
+            let mut ready = here;
+            let elsewhere = self.shared().waiting_elsewhere(core.index);
+            // What waits elsewhere counts only above what is here.
+            for level in [Priority::RealTime, Priority::High, Priority::Normal] {
+                if here.has(level) {
+                    break;
+                }
+                if elsewhere.has(level) && !excluded.has(level) && !here.is_empty() {
+                    ready = ready.with(level);
+                }
+            }
+            if ready.is_empty() {
+                return None;
+            }
+            let mut share = core.share.get();
+            let now_ns = self.shared().share_clock_ns(core.last_ticks.get());
+            let level = self.shared().policy.pick(ready, &mut share, now_ns);
+            core.share.set(share);
+            let level = level.or(ready.most_urgent())?;
+            let found = if here.has(level) {
+                self.pop(level)
+            } else {
+                self.steal(level)
+            };
+            if found.is_some() {
+                return found;
+            }
+            if here.has(level) {
+                self.unmark(level);
+            } else {
+                excluded = excluded.with(level);
+            }
+        }
+    }
+
+    fn levels_here(&self, vcpu: &Vcpu) -> LevelSet {
+        let core = self.core();
+        let mut bits = core.marks.get().bits() | vcpu.pinned_levels().bits();
+        let urgent = self.shared().waiting[3].load(Ordering::Relaxed) >> core.index & 1;
+        bits |= (urgent as u8) << 3;
+        if let Some(task) = core.lifo.get() {
+            bits |= 1 << task.header().level().level();
+        }
+        for (level, head) in core.heads.iter().enumerate() {
+            bits |= u8::from(head.get().is_some()) << level;
+        }
+        LevelSet::from_bits(bits)
+    }
+
+    /// The next one of a level from this vCPU's own queues.
+    fn pop(&self, level: Priority) -> Option<TaskRef> {
+        let core = self.core();
+        let vcpu = self.vcpu();
+        let pinned_first = core.n_runs.get() & 1 == 0;
+        let pinned = || {
+            let any = vcpu.pinned_levels().has(level);
+            any.then(|| vcpu.pop_pinned(level)).flatten()
+        };
+        if pinned_first && let Some(task) = pinned() {
+            return Some(task);
+        }
+        if level == Priority::RealTime {
+            return vcpu.pop_urgent().or_else(pinned);
+        }
+        if let Some(task) = core.heads[level.level()].take() {
+            return Some(task);
+        }
+        let lifo = core
+            .lifo
+            .get()
+            .filter(|task| task.header().level() == level);
+        let deque = &core.deques[level.level()];
+        if lifo.is_some() && core.lifo_run.get() < LIFO_RUN_MAX {
+            core.lifo_run.set(core.lifo_run.get() + 1);
+            return self.take_lifo();
+        }
+        core.lifo_run.set(0);
+        let popped = if core.marks.get().has(level) {
+            deque.pop()
+        } else {
+            None
+        };
+        popped.or_else(|| {
+            if lifo.is_some() {
+                self.take_lifo()
+            } else {
+                pinned()
+            }
+        })
+    }
+
+    fn take_lifo(&self) -> Option<TaskRef> {
+        self.vcpu().has_lifo.store(0, Ordering::Relaxed);
+        self.core().lifo.take()
+    }
+
+    fn empty_inbox(&self) {
+        let vcpu = self.vcpu();
+        let marks = vcpu.inbox_marks.swap(0, Ordering::SeqCst);
+        for level in 0..N_DEQUES {
+            if marks >> level & 1 == 0 {
+                continue;
+            }
+            let inbox = &vcpu.inbox[level];
+            // In the order they came, before anything that is queued from now
+            // on; a flood is taken in parts, for others to help.
+            let deque = &self.core().deques[level];
+            let mut n_batches = 0;
+            while n_batches < INBOX_BATCHES_MAX {
+                match inbox.steal_batch(deque) {
+                    Steal::Success(()) => n_batches += 1,
+                    Steal::Empty => break,
+                    Steal::Retry => {}
+                }
+            }
+            if n_batches > 0 {
+                self.mark(Priority::ALL[level]);
+            }
+            if n_batches == INBOX_BATCHES_MAX && !inbox.is_empty() {
+                vcpu.inbox_marks.fetch_or(1 << level, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Takes work of one level from another vCPU.
+    fn steal(&self, level: Priority) -> Option<TaskRef> {
+        let core = self.core();
+        let shared = self.shared();
+        let waiting = shared.waiting[level.level()].load(Ordering::SeqCst) & !(1 << core.index);
+        if waiting == 0 {
+            return None;
+        }
+        let n_vcpus = shared.vcpus.len();
+        let start = core.random() as usize % n_vcpus;
+        let victims = (0..n_vcpus).map(|i| (start + i) % n_vcpus);
+        for victim in victims.filter(|victim| waiting >> victim & 1 != 0) {
+            let from = &shared.vcpus[victim];
+            let stolen = if level == Priority::RealTime {
+                from.pop_urgent()
+            } else {
+                self.steal_batch(from, level)
+            };
+            if let Some(task) = stolen {
+                let counters = &self.vcpu().counters;
+                add_own(&counters.steals, 1);
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    fn steal_batch(&self, from: &Vcpu, level: Priority) -> Option<TaskRef> {
+        let index = level.level();
+        let deque = &self.core().deques[index];
+        let before = deque.len();
+        let task = loop {
+            match from.stealers[index].steal_batch_and_pop(deque) {
+                Steal::Success(task) => break Some(task),
+                Steal::Empty => break None,
+                Steal::Retry => {}
+            }
+        };
+        let task = task.or_else(|| {
+            loop {
+                match from.inbox[index].steal_batch_and_pop(deque) {
+                    Steal::Success(task) => break Some(task),
+                    Steal::Empty => break None,
+                    Steal::Retry => {}
+                }
+            }
+        })?;
+        let more = deque.len().saturating_sub(before);
+        if more > 0 {
+            self.mark(level);
+        }
+        let counters = &self.vcpu().counters;
+        add_own(&counters.stolen_coroutines, more as u64 + 1);
+        Some(task)
+    }
+
+    /// Once in a while: deadlines of vCPUs that are busy with one coroutine.
+    fn tend(&self) {
+        if self.shared().config.clock.is_virtual() {
+            return;
+        }
+        let now_ns = clock::now_ns();
+        for vcpu in &self.shared().vcpus {
+            vcpu.timers.fire(now_ns);
+        }
+    }
+
+    fn fire_timers(&self) {
+        let core = self.core();
+        core.deadline_ticks.set(u64::MAX);
+        let timers = &self.vcpu().timers;
+        if !self.shared().config.clock.is_virtual() {
+            timers.fire(clock::now_ns());
+        }
+        let next_ns = timers.next_ns();
+        if next_ns != u64::MAX {
+            core.note_deadline(next_ns);
+        }
+    }
+
+    // Having no work.
+
+    #[cold]
+    fn search_or_park(&self) {
+        let shared = self.shared();
+        let core = self.core();
+        let mut is_searching = shared.idle.begin_search();
+        if is_searching && self.search() {
+            return;
+        }
+        loop {
+            if shared.is_over() {
+                if is_searching {
+                    shared.idle.end_search();
+                }
+                return;
+            }
+            shared.idle.enter(core.index, is_searching);
+            let must_stay = self.has_any_work();
+            if must_stay {
+                if shared.idle.leave(core.index) {
+                    is_searching = true;
+                    if self.search() {
+                        return;
+                    }
+                    continue;
+                }
+                // Somebody has taken us out: the token is on its way.
+            }
+            let was_woken = self.sleep();
+            if !was_woken && !shared.idle.leave(core.index) {
+                // Woken at the very end: take the token, too.
+                self.vcpu().parker.park(None);
+            }
+            is_searching = true;
+            if self.search() {
+                return;
+            }
+        }
+    }
+
+    /// As a searcher: looks everywhere, for a while if others are running.
+    /// `true` ends the search: there is something to find.
+    fn search(&self) -> bool {
+        let shared = self.shared();
+        let core = self.core();
+        let start = clock::ticks();
+        let end = start.saturating_add(shared.spin_ticks);
+        loop {
+            let has_work = self.search_once();
+            if has_work {
+                core.last_ticks.set(self.account_idle());
+                if shared.idle.end_search() && shared.anything_waits() {
+                    shared.wake_for(Priority::Low);
+                }
+                return true;
+            }
+            let spins = clock::ticks() < end && shared.others_run(core.index);
+            if !spins || shared.is_over() {
+                return false;
+            }
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn search_once(&self) -> bool {
+        let vcpu = self.vcpu();
+        if vcpu.has_own_work() || vcpu.inbox_marks.load(Ordering::SeqCst) != 0 {
+            return true;
+        }
+        let now = clock::ticks();
+        if now >= self.core().deadline_ticks.get() {
+            self.core().last_ticks.set(self.account_idle());
+            self.fire_timers();
+        }
+        if !self.levels_here(vcpu).is_empty() {
+            return true;
+        }
+        for level in Priority::ALL.into_iter().rev() {
+            if let Some(task) = self.steal(level) {
+                match level {
+                    Priority::RealTime => self.push_urgent_quietly(task),
+                    _ => self.core().heads[level.level()].set(Some(task)),
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn push_urgent_quietly(&self, task: TaskRef) {
+        let shared = self.shared();
+        self.vcpu().push_urgent(task, shared.next_order());
+        shared.mark_waiting(self.core().index, Priority::RealTime);
+    }
+
+    fn has_any_work(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        let waits = |level| shared.waits_really(level);
+        Priority::ALL.into_iter().any(waits)
+            || vcpu.has_own_work()
+            || vcpu.inbox_marks.load(Ordering::SeqCst) != 0
+            || self.shared().is_over()
+    }
+
+    /// Sleeps until a token or the first deadline; whether there was a token.
+    fn sleep(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
+        let timeout = if shared.config.clock.is_virtual() {
+            None
+        } else {
+            let next_ns = vcpu.timers.next_ns();
+            let wait_ns = next_ns.saturating_sub(clock::now_ns());
+            (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
+        };
+        self.account_idle();
+        let was_woken = vcpu.parker.park(timeout);
+        add_own(&vcpu.counters.parks, 1);
+        self.awake();
+        self.account_idle();
+        let next_ns = vcpu.timers.next_ns();
+        if next_ns != u64::MAX {
+            self.core().note_deadline(next_ns);
+        }
+        was_woken
+    }
+
+    /// Time since the last note was idle; gives now.
+    fn account_idle(&self) -> u64 {
+        let now = clock::ticks();
+        let since = now.saturating_sub(self.core().last_ticks.get());
+        add_own(&self.vcpu().counters.idle_ticks, since);
+        self.core().last_ticks.set(now);
+        now
+    }
+
+    // Running.
+
+    /// Runs a task that was taken from a queue.
+    pub(crate) fn run(&self, task: TaskRef) -> Ran {
+        let header = task.header();
+        let seen = match header.state.begin() {
+            Begin::Poll(seen) => seen,
+            Begin::Parked => return Ran::Paused,
+            Begin::Close => {
+                self.close(task);
+                return Ran::Yes;
+            }
+        };
+        let core = self.core();
+        let shared = self.shared();
+        let vcpu = self.vcpu();
+        let level = header.level();
+        let start = core.last_ticks.get();
+        core.n_runs.set(core.n_runs.get().wrapping_add(1));
+        let ready = header.ready_ticks.load(Ordering::Relaxed);
+        if ready != 0 {
+            header.ready_ticks.store(0, Ordering::Relaxed);
+            vcpu.counters.latency.record(start.saturating_sub(ready));
+        }
+        if level == Priority::RealTime {
+            self.check_deadline(task);
+        }
+        if shared.config.fairness == Fairness::Strict {
+            self.count_inversions(level);
+        }
+        header.assign(core.index);
+        header.set_running_on(Some(core.index));
+        let grip = self.grip();
+        grip.preempt.store(0, Ordering::Relaxed);
+        vcpu.run_start_ticks.store(start, Ordering::Relaxed);
+        vcpu.running_id.store(header.id().get(), Ordering::Relaxed);
+        let running = (vcpu.running.load(Ordering::Relaxed) | 0xff) + 1;
+        vcpu.running
+            .store(running | (level.level() as u64 + 1), Ordering::Release);
+        self.task.set(Some(task));
+        self.wants_turn.set(false);
+        self.charged.set(0);
+
+        grip.loosen();
+        let has_ended = waker::with_waker(task, |waker| task.poll(&mut Context::from_waker(waker)));
+
+        let now = clock::ticks();
+        let ran = now.saturating_sub(start);
+        if !grip.tighten(&shared.idle) {
+            self.end_as_weak(task, seen, has_ended, ran);
+            return Ran::Lost;
+        }
+        core.last_ticks.set(now);
+        self.task.set(None);
+        vcpu.running.store(running, Ordering::Release);
+        let asked = grip.preempt.load(Ordering::Relaxed);
+        self.account(task, level, ran);
+        header.set_running_on(None);
+        if has_ended {
+            self.finish(task);
+            return Ran::Yes;
+        }
+        let wants_turn = self.wants_turn.get();
+        match header.state.end(seen, wants_turn) {
+            End::Left => {}
+            End::Again => self.requeue(task, asked, now),
+            End::Close => self.close(task),
+        }
+        Ran::Yes
+    }
+
+    /// The end of a poll on a thread that has lost its vCPU: nothing of that
+    /// may be touched, the task is still in hand.
+    #[cold]
+    fn end_as_weak(&self, task: TaskRef, seen: u64, has_ended: bool, ran: u64) {
+        let header = task.header();
+        let shared = self.shared();
+        self.task.set(None);
+        let charged = self.charged.get();
+        let used = if charged == 0 { ran } else { charged };
+        add_own(&header.used_cycles, used);
+        add_own(&header.run_ticks, ran);
+        let executions = header.n_executions.load(Ordering::Relaxed);
+        header
+            .n_executions
+            .store(executions.wrapping_add(1), Ordering::Relaxed);
+        header.set_running_on(None);
+        shared.note_unstuck(header.id());
+        if has_ended {
+            return shared.finish_elsewhere(task);
+        }
+        match header.state.end(seen, self.wants_turn.get()) {
+            End::Left => {}
+            End::Again => shared.push_from_outside(task),
+            End::Close => {
+                task.close();
+                shared.finish_elsewhere(task);
+            }
+        }
+    }
+
+    /// Gives the vCPU to another thread in the middle of a poll, if it can be.
+    pub(crate) fn give_away(&self) {
+        let vcpu = self.vcpu();
+        if self.task.get().is_some() && vcpu.n_stacks.load(Ordering::Relaxed) == 0 {
+            self.shared().give_away(self.index(), self.grip());
+        }
+    }
+
+    fn account(&self, task: TaskRef, level: Priority, ran: u64) {
+        let header = task.header();
+        let core = self.core();
+        let counters = &self.vcpu().counters;
+        let executions = header.n_executions.load(Ordering::Relaxed);
+        header
+            .n_executions
+            .store(executions.wrapping_add(1), Ordering::Relaxed);
+        let charged = self.charged.get();
+        let used = if charged == 0 { ran } else { charged };
+        add_own(&header.used_cycles, used);
+        add_own(&header.run_ticks, ran);
+        if self.shared().policy_counts {
+            header.add_level_ticks(ran);
+            self.settle_level(task);
+        }
+        add_own(&counters.executions, 1);
+        add_own(&counters.busy_ticks, ran);
+        counters.poll_time.record(ran);
+        let start = core.last_ticks.get().wrapping_sub(ran);
+        self.vcpu().ring.record(header.id(), level, start, ran);
+        if core.last_task.replace(Some(task)) != Some(task) {
+            add_own(&counters.switches, 1);
+        }
+        if level >= Priority::High {
+            let mut share = core.share.get();
+            share.charge(level, clock::ticks_to_ns(ran));
+            core.share.set(share);
+        }
+    }
+
+    /// A task that can go on goes back to a queue.
+    fn requeue(&self, task: TaskRef, asked: u32, now: u64) {
+        let core = self.core();
+        let header = task.header();
+        let why = if asked & preempt::HIGHER != 0 {
+            Requeue::Preempted
+        } else if asked & preempt::SLICE != 0 {
+            Requeue::SliceSpent
+        } else {
+            Requeue::Yielded
+        };
+        let level = header.level();
+        if why != Requeue::Yielded {
+            add_own(&self.vcpu().counters.preemptions, 1);
+        }
+        let place = if self.shared().policy_counts {
+            let facts = self.facts(task);
+            Place {
+                // It sank: its turn was over whatever ended it.
+                at_head: facts.used_ns > 0 && why == Requeue::Preempted,
+                ..self.shared().policy.requeue(&facts, why)
+            }
+        } else {
+            Place {
+                level,
+                at_head: why == Requeue::Preempted,
+            }
+        };
+        if core.n_wakes.get() % TIME_EVERY == 0 {
+            header.ready_ticks.store(now, Ordering::Relaxed);
+        }
+        core.n_wakes.set(core.n_wakes.get().wrapping_add(1));
+        let level = place.level;
+        if header.traits.is_pinned {
+            self.vcpu().push_pinned(task, level, place.at_head);
+            return;
+        }
+        if level == Priority::RealTime {
+            self.push_urgent_quietly(task);
+            return;
+        }
+        if place.at_head && core.heads[level.level()].get().is_none() {
+            core.heads[level.level()].set(Some(task));
+            return;
+        }
+        let deque = &core.deques[level.level()];
+        // Alone it will be back at once: nobody has to be woken for it.
+        let is_alone = core.lifo.get().is_none() && deque.is_empty();
+        deque.push(task);
+        self.mark(level);
+        if !is_alone {
+            self.shared().idle.light_barrier();
+            if let Some(sleeper) = self.shared().idle.take_sleeper() {
+                self.shared().vcpus[sleeper].parker.unpark();
+            }
+        }
+    }
+
+    /// Policies with an account: the level at which the task queues next.
+    fn settle_level(&self, task: TaskRef) {
+        let header = task.header();
+        let shared = self.shared();
+        let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
+        if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
+            header.move_to(shared.initial_level(header.traits.priority));
+        }
+        let level = shared.policy.level(&self.facts(task));
+        if level != header.level() {
+            header.move_to(level);
+        }
+    }
+
+    fn facts(&self, task: TaskRef) -> Facts {
+        let header = task.header();
+        Facts {
+            priority: header.traits.priority,
+            level: header.level(),
+            used_ns: clock::ticks_to_ns(header.level_ticks()),
+            waited_ns: 0,
+        }
+    }
+
+    /// Drops the body of a closed task in hand.
+    fn close(&self, task: TaskRef) {
+        let header = task.header();
+        header.set_running_on(Some(self.core().index));
+        self.task.set(Some(task));
+        task.close();
+        self.task.set(None);
+        header.set_running_on(None);
+        self.finish(task);
+    }
+
+    fn finish(&self, task: TaskRef) {
+        let core = self.core();
+        let shared = self.shared();
+        if core.last_task.get() == Some(task) {
+            core.last_task.set(None);
+        }
+        add_own(&self.vcpu().counters.ended, 1);
+        // First: who is told of the end may spawn another in its place.
+        shared.registry.remove(task.header().id());
+        task.finish();
+        task.release();
+        shared.note_end();
+    }
+
+    fn check_deadline(&self, task: TaskRef) {
+        let header = task.header();
+        let deadline_ns = header.deadline_ns();
+        let is_first = header.n_executions.load(Ordering::Relaxed) == 0;
+        if is_first && deadline_ns != u64::MAX && self.shared().config.clock.now_ns() > deadline_ns
+        {
+            add_own(&self.vcpu().counters.deadline_misses, 1);
+        }
+    }
+
+    fn count_inversions(&self, level: Priority) {
+        let elsewhere = self.shared().waiting_elsewhere(self.core().index);
+        let here = self.levels_here(self.vcpu());
+        let ready = LevelSet::from_bits(elsewhere.bits() | here.bits());
+        if let Some(most_urgent) = ready.most_urgent()
+            && most_urgent > level
+            && self.shared().waits_really(most_urgent)
+        {
+            add_own(&self.vcpu().counters.inversions, 1);
+        }
+    }
+}
+
+/// How long searchers spin, in ticks.
+pub(crate) fn spin_ticks() -> u64 {
+    clock::ns_to_ticks(SPIN.as_nanos() as u64)
+}

@@ -1,0 +1,173 @@
+//! Who holds a vCPU: the protocol by which a thread that is stuck in a
+//! coroutine loses it.
+//!
+//! A thread touches the [`Core`] of its vCPU between polls, and in the middle
+//! of one when the coroutine spawns or wakes. While the coroutine merely
+//! computes, somebody else may *take* the vCPU and let another thread run it
+//! (the new *strong* executor); the old thread is *weak* from then on: it ends
+//! this one poll, its spawns and wakes go the way of any other thread's, and
+//! then it leaves.
+//!
+//! ```text
+//!          ask                     settle
+//!   HELD ───────> ASKED ──────────────────────> TAKEN
+//!     ^             │  the holder was not busy     the holder is weak
+//!     └─────────────┘
+//!   the holder was, or got busy first
+//!
+//!   holder, to touch the core            taker
+//!   1 busy = 1                           1 hold: HELD -> ASKED
+//!   2 light barrier                      2 heavy barrier
+//!   3 hold: HELD: it is ours             3 busy = 1: back to HELD
+//!           ASKED -> HELD: ours            else ASKED -> TAKEN
+//!           TAKEN: weak
+//! ```
+//!
+//! Step 2 is that of [`idle`](super::idle): either the holder sees ASKED or the
+//! taker sees `busy`. A compare-and-swap out of ASKED decides between the two,
+//! so the holder never waits for the taker. `busy` stays 1 between polls.
+//!
+//! - **G1** A [`CoreCell`] is touched by the thread only whose grip is the
+//!   vCPU's present one, while `busy` is 1 and HELD was seen after that. Who
+//!   takes a vCPU has seen `busy` 0 with acquire ordering, so what the old
+//!   holder did to the core has happened before.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
+
+use super::core::Core;
+use super::idle::IdleSet;
+use crate::sync::{AtomicU32, Ordering};
+
+const HELD: u32 = 0;
+const ASKED: u32 = 1;
+const TAKEN: u32 = 2;
+
+/// One thread's hold on a vCPU.
+#[derive(Debug)]
+pub(crate) struct Grip {
+    hold: AtomicU32,
+    busy: AtomicU32,
+    /// The preempt word: not 0 asks who runs to make way. See `preempt`.
+    pub(crate) preempt: AtomicU32,
+    /// The thread, for the host; 0 where it did not say.
+    pub(crate) thread: AtomicI32,
+}
+
+impl Grip {
+    /// Of a thread that is between polls.
+    pub(crate) fn new() -> Grip {
+        Grip {
+            hold: AtomicU32::new(HELD),
+            busy: AtomicU32::new(1),
+            preempt: AtomicU32::new(0),
+            thread: AtomicI32::new(0),
+        }
+    }
+
+    /// A poll begins: from now on the vCPU may be taken.
+    #[inline]
+    pub(crate) fn loosen(&self) {
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// A poll has ended, or wants the core; `false` if the vCPU is lost.
+    #[inline]
+    pub(crate) fn tighten(&self, idle: &IdleSet) -> bool {
+        self.busy.store(1, Ordering::Relaxed);
+        idle.light_barrier();
+        match self.hold.load(Ordering::Acquire) {
+            HELD => true,
+            ASKED => self.settle(HELD),
+            _ => false,
+        }
+    }
+
+    fn settle(&self, to: u32) -> bool {
+        self.hold
+            .compare_exchange(ASKED, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Calls `body` with the vCPU held, in a poll or outside of one; `None` if
+    /// it is lost.
+    #[inline]
+    pub(crate) fn while_held<R>(&self, idle: &IdleSet, body: impl FnOnce() -> R) -> Option<R> {
+        if self.busy.load(Ordering::Relaxed) == 1 {
+            // Between polls, where it cannot be taken; or lost before.
+            return (self.hold.load(Ordering::Relaxed) != TAKEN).then(body);
+        }
+        if !self.tighten(idle) {
+            return None;
+        }
+        let result = body();
+        self.loosen();
+        Some(result)
+    }
+
+    /// Takes the vCPU from its holder if that is in a poll and, once it cannot
+    /// leave it unseen, `is_still` what the caller meant.
+    pub(crate) fn take(&self, idle: &IdleSet, is_still: impl FnOnce() -> bool) -> bool {
+        let asked = self
+            .hold
+            .compare_exchange(HELD, ASKED, Ordering::AcqRel, Ordering::Relaxed);
+        if asked.is_err() {
+            return false;
+        }
+        idle.heavy_barrier();
+        let is_free = self.busy.load(Ordering::Acquire) == 0 && is_still();
+        if is_free {
+            return self.settle(TAKEN);
+        }
+        self.settle(HELD);
+        false
+    }
+
+    /// The holder itself gives the vCPU away, in the middle of a poll; `false`
+    /// if it is lost already.
+    pub(crate) fn give_away(&self, idle: &IdleSet) -> bool {
+        if !self.tighten(idle) {
+            return false;
+        }
+        self.hold.store(TAKEN, Ordering::Release);
+        true
+    }
+}
+
+/// The core of a vCPU, in the one place where all of its holders find it.
+pub(crate) struct CoreCell(Core);
+
+// SAFETY: G1: one thread at a time.
+unsafe impl Sync for CoreCell {}
+// SAFETY: nothing in it is bound to a thread.
+unsafe impl Send for CoreCell {}
+
+impl CoreCell {
+    pub(crate) fn new(core: Core) -> CoreCell {
+        CoreCell(core)
+    }
+
+    /// For the holder of the vCPU, see G1.
+    #[inline]
+    pub(super) fn get(&self, grip: &Grip) -> &Core {
+        debug_assert!(
+            grip.busy.load(Ordering::Relaxed) == 1 && grip.hold.load(Ordering::Relaxed) != TAKEN,
+            "the core is touched by its holder only"
+        );
+        &self.0
+    }
+}
+
+impl fmt::Debug for CoreCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is in it belongs to its holder.
+        f.debug_struct("CoreCell").finish_non_exhaustive()
+    }
+}
+
+/// Present grip of a vCPU, and whether a thread has it at all.
+#[derive(Debug, Default)]
+pub(crate) struct Holder {
+    pub(crate) grip: Option<Arc<Grip>>,
+}

@@ -1,0 +1,252 @@
+//! Hand-off: another thread goes on with the vCPU of one that is stuck.
+//!
+//! The monitor takes vCPUs whose coroutine neither ends its poll nor polls the
+//! preempt word while others wait ([`Shared::take_stuck`]); [`blocking`] gives
+//! the vCPU away at once. Spare threads wait to take over; there are made as
+//! many as are needed, up to a limit, and one stays parked for each vCPU.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, setpriority_process};
+
+use super::local::on_current;
+use super::park::Parker;
+use super::{Grip, Vcpu};
+use crate::config::WeakClass;
+use crate::coroutine::CoroutineId;
+use crate::scheduler::Shared;
+
+/// Weak threads at once, for each vCPU.
+const WEAK_PER_VCPU: usize = 4;
+/// Niceness of a weak thread of class [`WeakClass::Nice`].
+const WEAK_NICE: i32 = 19;
+
+/// Threads without a vCPU: weak ones, and spares.
+#[derive(Debug, Default)]
+pub(crate) struct Handoffs {
+    spares: Mutex<Vec<Arc<Spare>>>,
+    pub(crate) n_weak: AtomicUsize,
+    pub(crate) n_handoffs: AtomicU64,
+    /// Times a stuck coroutine kept its vCPU because there were too many weak
+    /// threads, or no thread could be made.
+    pub(crate) n_refused: AtomicU64,
+    /// Coroutines on weak threads.
+    stuck: Mutex<Vec<CoroutineId>>,
+    n_threads: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Spare {
+    parker: Parker,
+    vcpu: Mutex<Option<usize>>,
+}
+
+/// How a thread's time at a vCPU ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// The scheduler is done.
+    Over,
+    /// Somebody else has the vCPU.
+    Lost,
+}
+
+impl Shared {
+    /// What a vCPU thread does all its life: run a vCPU, lose it, wait for
+    /// another one.
+    pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
+        while super::run(self, vcpu) == Left::Lost {
+            self.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
+            if !restore_priority() {
+                return;
+            }
+            match self.wait_as_spare() {
+                Some(next) => vcpu = next,
+                None => return,
+            }
+        }
+    }
+
+    fn wait_as_spare(&self) -> Option<usize> {
+        let spare = Arc::new(Spare::default());
+        {
+            let mut spares = self.handoffs.spares.lock();
+            if spares.len() >= self.vcpus.len() || self.is_over() {
+                return None;
+            }
+            spares.push(Arc::clone(&spare));
+        }
+        self.wait_for_vcpu(&spare)
+    }
+
+    /// The vCPU that a spare is given; `None` when the scheduler is over.
+    fn wait_for_vcpu(&self, spare: &Spare) -> Option<usize> {
+        loop {
+            spare.parker.park(None);
+            let vcpu = spare.vcpu.lock().take();
+            if vcpu.is_some() || self.is_over() {
+                return vcpu;
+            }
+        }
+    }
+
+    /// The scheduler is over: spares go home.
+    pub(crate) fn dismiss_spares(&self) {
+        for spare in self.handoffs.spares.lock().drain(..) {
+            spare.parker.unpark();
+        }
+    }
+
+    /// Takes a vCPU whose coroutine has run since `running` was seen, and gives
+    /// it to another thread; whether it did.
+    pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
+        let vcpu = &self.vcpus[index];
+        // A started stack stays on its thread, and so does its vCPU. (Looked at
+        // again below, where the holder cannot start one unseen.)
+        let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
+        if has_stacks() {
+            return false;
+        }
+        let limit = WEAK_PER_VCPU * self.vcpus.len();
+        if self.handoffs.n_weak.load(Ordering::SeqCst) >= limit {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let Some(spare) = self.find_spare() else {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let Some(grip) = vcpu.holder.lock().grip.clone() else {
+            return self.keep_spare(spare);
+        };
+        let mut id = 0;
+        let is_still = || {
+            id = vcpu.running_id.load(Ordering::Relaxed);
+            vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
+        };
+        if !grip.take(&self.idle, is_still) {
+            return self.keep_spare(spare);
+        }
+        self.handoffs.stuck.lock().push(CoroutineId(id));
+        if self.config.weak_class == WeakClass::Nice {
+            let thread = Pid::from_raw(grip.thread.load(Ordering::Relaxed));
+            // Refused by a filter or a limit: it then competes as an equal.
+            let _ = setpriority_process(thread, WEAK_NICE);
+        }
+        self.hand_to(vcpu, index, spare);
+        true
+    }
+
+    /// The holder of a vCPU gives it away: it is going to block.
+    pub(crate) fn give_away(&self, index: usize, grip: &Grip) {
+        let limit = WEAK_PER_VCPU * self.vcpus.len();
+        let has_room = self.handoffs.n_weak.load(Ordering::SeqCst) < limit;
+        let Some(spare) = has_room.then(|| self.find_spare()).flatten() else {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if grip.give_away(&self.idle) {
+            self.hand_to(&self.vcpus[index], index, spare);
+        } else {
+            self.keep_spare(spare);
+        }
+    }
+
+    /// A spare was not needed after all; gives `false`.
+    fn keep_spare(&self, spare: Arc<Spare>) -> bool {
+        self.handoffs.spares.lock().push(spare);
+        if self.is_over() {
+            // Those that were there have been dismissed already.
+            self.dismiss_spares();
+        }
+        false
+    }
+
+    /// The vCPU is free: its next holder is `spare`.
+    fn hand_to(&self, vcpu: &Vcpu, index: usize, spare: Arc<Spare>) {
+        self.handoffs.n_weak.fetch_add(1, Ordering::SeqCst);
+        self.handoffs.n_handoffs.fetch_add(1, Ordering::Relaxed);
+        let running = vcpu.running.load(Ordering::Relaxed);
+        vcpu.running.store((running | 0xff) + 1, Ordering::SeqCst);
+        vcpu.holder.lock().grip = Some(Arc::new(Grip::new()));
+        *spare.vcpu.lock() = Some(index);
+        spare.parker.unpark();
+    }
+
+    /// A thread that waits for a vCPU: a parked one, or a new one.
+    fn find_spare(&self) -> Option<Arc<Spare>> {
+        if let Some(spare) = self.handoffs.spares.lock().pop() {
+            return Some(spare);
+        }
+        let spare = Arc::new(Spare::default());
+        let theirs = Arc::clone(&spare);
+        let number = self.vcpus.len() + self.handoffs.n_threads.fetch_add(1, Ordering::Relaxed);
+        let body = move |shared: &Shared| {
+            if let Some(vcpu) = shared.wait_for_vcpu(&theirs) {
+                shared.vcpu_thread(vcpu);
+            }
+        };
+        self.spawn_thread(&number.to_string(), body).ok()?;
+        Some(spare)
+    }
+
+    /// Another thread of this scheduler; joined when it shuts down.
+    pub(crate) fn spawn_thread(
+        &self,
+        name: &str,
+        body: impl FnOnce(&Shared) + Send + 'static,
+    ) -> io::Result<()> {
+        let name = format!("{}-{name}", self.config.thread_name);
+        let Some(shared) = self.own.upgrade() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            precise_timers();
+            body(&shared);
+        })?;
+        let mut threads = self.threads.lock();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// Coroutines that run on weak threads.
+    pub(crate) fn stuck(&self) -> Vec<CoroutineId> {
+        self.handoffs.stuck.lock().clone()
+    }
+
+    pub(crate) fn note_unstuck(&self, id: CoroutineId) {
+        self.handoffs.stuck.lock().retain(|stuck| *stuck != id);
+    }
+}
+
+/// Gives this thread its old niceness back; `false` if the host does not let
+/// it: then the thread should end.
+fn restore_priority() -> bool {
+    let Ok(now) = rustix::process::getpriority_process(None) else {
+        return true;
+    };
+    now < WEAK_NICE || setpriority_process(None, 0).is_ok()
+}
+
+/// Linux rounds sleeps up by 50 µs unless a thread asks for better.
+pub(crate) fn precise_timers() {
+    let least = std::num::NonZeroU64::new(1);
+    // Where a filter forbids it, sleeps are less exact; nothing else changes.
+    let _ = rustix::thread::set_current_timer_slack(least);
+}
+
+/// Runs code that blocks its thread (a system call, a lock of somebody else's)
+/// or computes for long, in a coroutine. The vCPU goes to another thread first,
+/// so nobody waits for it; the coroutine then ends its poll on this one.
+/// Outside of a coroutine it just runs the code.
+///
+/// Where a started stack keeps the thread at its vCPU, or there are too many
+/// such threads already, the code runs all the same and the vCPU waits.
+pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
+    on_current(|local| local.give_away());
+    body()
+}

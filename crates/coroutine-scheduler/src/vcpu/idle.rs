@@ -1,0 +1,155 @@
+//! Who sleeps, who searches, and how nobody sleeps beside work.
+//!
+//! A vCPU that runs out of work *searches* (looks into the others' queues), at
+//! most half of them at once, and then *sleeps*. Whoever makes work ready wakes
+//! one sleeper, unless somebody searches already: a searcher that finds
+//! something wakes the next before it goes to work, so wakes spread as long as
+//! there is work.
+//!
+//! The two sides cannot miss each other:
+//!
+//! ```text
+//!   maker of work                       vCPU that goes to sleep
+//!   1 queue it, mark its level          1 stop searching, enter the set
+//!   2 barrier                           2 barrier
+//!   3 read `searching` and the set      3 read all marks again
+//! ```
+//!
+//! Whatever the interleaving, the maker sees the sleeper or the sleeper sees
+//! the work. Work is made far more often than vCPUs fall asleep, so the
+//! barriers are unequal where Linux lets them: the sleeper's is a `membarrier`
+//! on all running threads (a few microseconds), the maker's only keeps the
+//! compiler from reordering. Threads that are no vCPU, and kernels without it,
+//! use full fences on both sides.
+
+use std::sync::atomic::{compiler_fence, fence};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The set of sleepers, one bit a vCPU, and the count of searchers.
+#[derive(Debug)]
+pub(crate) struct IdleSet {
+    sleepers: AtomicU64,
+    n_searching: AtomicU32,
+    searchers_max: u32,
+    /// Whether sleepers use `membarrier`.
+    is_unequal: bool,
+}
+
+impl IdleSet {
+    pub(crate) fn new(n_vcpus: usize) -> IdleSet {
+        let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+        IdleSet {
+            sleepers: AtomicU64::new(0),
+            n_searching: AtomicU32::new(0),
+            searchers_max: (n_vcpus as u32).div_ceil(2),
+            is_unequal: registered,
+        }
+    }
+
+    /// The barrier of a vCPU that has made work.
+    #[inline]
+    pub(crate) fn light_barrier(&self) {
+        if self.is_unequal {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The barrier of whoever is rare: a sleeper, a taker.
+    pub(crate) fn heavy_barrier(&self) {
+        let done = self.is_unequal && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        if !done {
+            // Registered and refused now (a filter came): the makers' light
+            // barriers do not order against this, so ask each core's fence by
+            // the next best: the parked state is re-read by the monitor.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// After a barrier: a sleeper to wake, taken out of the set and counted as
+    /// a searcher. `None` while somebody searches or nobody sleeps.
+    #[inline]
+    pub(crate) fn take_sleeper(&self) -> Option<usize> {
+        if self.sleepers.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.take_sleeper_slow()
+    }
+
+    #[cold]
+    fn take_sleeper_slow(&self) -> Option<usize> {
+        if self.n_searching.load(Ordering::SeqCst) != 0 {
+            return None;
+        }
+        loop {
+            let sleepers = self.sleepers.load(Ordering::SeqCst);
+            if sleepers == 0 {
+                return None;
+            }
+            let vcpu = sleepers.trailing_zeros() as usize;
+            if self.take(vcpu) {
+                return Some(vcpu);
+            }
+        }
+    }
+
+    /// Takes one sleeper out of the set and counts it as a searcher; `false`
+    /// if it does not sleep.
+    pub(crate) fn take(&self, vcpu: usize) -> bool {
+        let bit = 1 << vcpu;
+        if self.sleepers.load(Ordering::SeqCst) & bit == 0 {
+            return false;
+        }
+        // Counted first: in between, work may be missed by nobody else.
+        self.n_searching.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+            return true;
+        }
+        self.n_searching.fetch_sub(1, Ordering::SeqCst);
+        false
+    }
+
+    /// Whether a vCPU may begin to search; it then counts as a searcher.
+    pub(crate) fn begin_search(&self) -> bool {
+        if self.n_searching.load(Ordering::Relaxed) >= self.searchers_max {
+            return false;
+        }
+        self.n_searching.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// A searcher has found work; whether it was the last one, who wakes the
+    /// next.
+    pub(crate) fn end_search(&self) -> bool {
+        self.n_searching.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Enters the set; afterwards the vCPU looks at all marks once more.
+    pub(crate) fn enter(&self, vcpu: usize, was_searching: bool) {
+        self.sleepers.fetch_or(1 << vcpu, Ordering::SeqCst);
+        if was_searching {
+            self.n_searching.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.heavy_barrier();
+    }
+
+    /// Leaves the set by itself, as a searcher. `false` if somebody has taken
+    /// it out already and a token is on the way.
+    pub(crate) fn leave(&self, vcpu: usize) -> bool {
+        self.n_searching.fetch_add(1, Ordering::SeqCst);
+        let bit = 1 << vcpu;
+        if self.sleepers.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+            return true;
+        }
+        self.n_searching.fetch_sub(1, Ordering::SeqCst);
+        false
+    }
+
+    pub(crate) fn sleepers(&self) -> u64 {
+        self.sleepers.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,128 @@
+//! What this thread is: which vCPU it runs, and which coroutine.
+//!
+//! - **L1** The pointer is set by [`enter`] for the time of its call, on this
+//!   thread only, to a `Local` that outlives the call.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::Vcpu;
+use super::core::Core;
+use super::grip::Grip;
+use crate::scheduler::Shared;
+use crate::task::{TaskRef, waker};
+
+/// A thread in its run loop.
+pub(crate) struct Local<'a> {
+    shared: &'a Shared,
+    index: usize,
+    grip: Arc<Grip>,
+    /// The task in hand.
+    pub(crate) task: Cell<Option<TaskRef>>,
+    /// It asked for another turn without waking itself.
+    pub(crate) wants_turn: Cell<bool>,
+    /// Cycles that it charged in this run.
+    pub(crate) charged: Cell<u64>,
+}
+
+thread_local! {
+    static LOCAL: Cell<*const Local<'static>> = const { Cell::new(ptr::null()) };
+}
+
+impl<'a> Local<'a> {
+    pub(crate) fn new(shared: &'a Shared, index: usize, grip: Arc<Grip>) -> Local<'a> {
+        Local {
+            shared,
+            index,
+            grip,
+            task: Cell::new(None),
+            wants_turn: Cell::new(false),
+            charged: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
+    /// The number of the vCPU; it may be lost.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn vcpu(&self) -> &'a Vcpu {
+        &self.shared.vcpus[self.index]
+    }
+
+    pub(crate) fn grip(&self) -> &Grip {
+        &self.grip
+    }
+
+    /// For the holder of the vCPU: between polls, or in [`Local::while_held`].
+    #[inline]
+    pub(crate) fn core(&self) -> &'a Core {
+        self.vcpu().core.get(&self.grip)
+    }
+
+    /// Calls `body` unless the vCPU is lost.
+    #[inline]
+    pub(crate) fn while_held<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
+        self.grip.while_held(&self.shared.idle, body)
+    }
+}
+
+/// Makes `local` this thread's while `body` runs.
+pub(crate) fn enter<R>(local: &Local<'_>, body: impl FnOnce() -> R) -> R {
+    struct Restore(*const Local<'static>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LOCAL.set(self.0);
+        }
+    }
+    let _restore = Restore(LOCAL.replace(ptr::from_ref(local).cast()));
+    body()
+}
+
+/// Whether this thread runs a vCPU.
+pub(crate) fn is_on_vcpu() -> bool {
+    !LOCAL.get().is_null()
+}
+
+/// Calls `body` with this thread's vCPU, if it runs one.
+#[inline]
+pub(crate) fn on_current<R>(body: impl FnOnce(&Local<'_>) -> R) -> Option<R> {
+    let local = LOCAL.get();
+    // SAFETY: L1: not null means that `enter` is on this thread's stack.
+    (!local.is_null()).then(|| body(unsafe { &*local }))
+}
+
+/// The same, if that vCPU belongs to `shared`.
+#[inline]
+pub(crate) fn on_local<R>(
+    shared: NonNull<Shared>,
+    body: impl FnOnce(&Local<'_>) -> R,
+) -> Option<R> {
+    on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
+}
+
+/// Whether `waker` is that of the coroutine that runs on this thread.
+#[inline]
+pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
+    on_current(|local| {
+        let task = local.task.get();
+        task.is_some_and(|task| waker::is_of(waker, task))
+    })
+    .unwrap_or(false)
+}
+
+/// The running coroutine gives up its turn and stays ready. `false` if `waker`
+/// is not its own: then it has to be woken.
+#[inline]
+pub(crate) fn want_turn(waker: &std::task::Waker) -> bool {
+    let is_own = current_task_is(waker);
+    if is_own {
+        on_current(|local| local.wants_turn.set(true));
+    }
+    is_own
+}

@@ -1,0 +1,368 @@
+//! A vCPU: queues, timers and counters, and the thread that works them off.
+//!
+//! ```text
+//!   wakes and spawns here ─> LIFO slot ─> deque of the level ──┐ steal
+//!   ... of pinned ones    ─> pinned                            ├──────> others
+//!   from other threads    ─> inbox of the level ───────────────┘
+//!
+//!   find ──> run ──> park          find: inbox, then pick a level, then
+//!    ^ ^──────┘        │                 its queues or another vCPU's
+//!    └────────wake─────┘
+//! ```
+//!
+//! [`Vcpu`] is what everybody may touch, [`Core`] what only the thread that
+//! runs the vCPU does. A level that may have stealable work is marked in
+//! `Shared::waiting`, by vCPU: set when a queue may have become non-empty,
+//! cleared by the owner alone, who then looks again. So marks may be stale but
+//! never missing, and reading them is enough to know that nothing waits.
+//!
+//! `RealTime` is a heap by deadline under a lock in [`Vcpu`]: for everybody,
+//! and never in the LIFO slot.
+//!
+//! A thread shuts down in steps: 1 the scheduler closes every coroutine, 2 the
+//! vCPUs drop bodies until none is left, 3 the last one tells all, 4 each
+//! leaves its loop, puts its `Core` back and ends.
+
+mod core;
+#[allow(unsafe_code, reason = "a core's place, touched by its holder: rule G1")]
+pub(crate) mod grip;
+pub(crate) mod handoff;
+pub(crate) mod idle;
+#[allow(unsafe_code, reason = "the pointer to this thread's core: rule L1")]
+mod local;
+pub(crate) mod park;
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_deque::{Injector, Stealer};
+use parking_lot::Mutex;
+
+use crate::Priority;
+use crate::clock::{self, Clock};
+use crate::level::LevelSet;
+use crate::scheduler::Shared;
+use crate::stats::{Counters, VcpuState};
+use crate::task::TaskRef;
+use crate::timer::TimerList;
+use crate::trace::Ring;
+use park::Parker;
+
+pub(crate) use self::core::{Core, Ran, run, spin_ticks};
+pub(crate) use grip::{CoreCell, Grip, Holder};
+pub(crate) use local::{
+    Local, current_task_is, enter, is_on_vcpu, on_current, on_local, want_turn,
+};
+
+/// Levels with deques: all but `RealTime`.
+pub(crate) const N_DEQUES: usize = 3;
+
+/// What everybody may touch of a vCPU.
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    pub(crate) stealers: [Stealer<TaskRef>; N_DEQUES],
+    inbox: [Injector<TaskRef>; N_DEQUES],
+    /// Levels whose inbox may have something.
+    inbox_marks: AtomicU8,
+    realtime: Mutex<BinaryHeap<Urgent>>,
+    /// By level.
+    pinned: Mutex<[VecDeque<TaskRef>; 4]>,
+    pinned_marks: AtomicU8,
+    pub(crate) timers: Arc<TimerList>,
+    pub(crate) parker: Parker,
+    /// Started stacks, which keep the thread at this vCPU.
+    pub(crate) n_stacks: AtomicUsize,
+    /// Whether its LIFO slot is in use.
+    pub(crate) has_lifo: AtomicU8,
+    /// What it runs: a count of runs, and the level plus 1 in the low byte; the
+    /// byte is 0 between coroutines.
+    pub(crate) running: AtomicU64,
+    /// The id of what it runs, or ran last.
+    pub(crate) running_id: AtomicU64,
+    pub(crate) run_start_ticks: AtomicU64,
+    pub(crate) start_ticks: AtomicU64,
+    pub(crate) is_asleep: AtomicU8,
+    pub(crate) counters: Counters,
+    pub(crate) ring: Ring,
+    pub(crate) core: CoreCell,
+    pub(crate) holder: Mutex<Holder>,
+}
+
+/// Entry of the `RealTime` heap: earliest deadline first, then first come.
+#[derive(Debug, PartialEq, Eq)]
+struct Urgent {
+    deadline_ns: u64,
+    order: u64,
+    task: TaskRef,
+}
+
+impl Ord for Urgent {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // The heap gives the greatest.
+        (other.deadline_ns, other.order).cmp(&(self.deadline_ns, self.order))
+    }
+}
+
+impl PartialOrd for Urgent {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Vcpu {
+    pub(crate) fn new(index: usize, n_records: usize) -> Vcpu {
+        let core = Core::new(index);
+        Vcpu {
+            stealers: core.stealers(),
+            inbox: Default::default(),
+            inbox_marks: AtomicU8::new(0),
+            realtime: Mutex::default(),
+            pinned: Mutex::default(),
+            pinned_marks: AtomicU8::new(0),
+            timers: Arc::default(),
+            parker: Parker::default(),
+            n_stacks: AtomicUsize::new(0),
+            has_lifo: AtomicU8::new(0),
+            running: AtomicU64::new(0),
+            running_id: AtomicU64::new(0),
+            run_start_ticks: AtomicU64::new(0),
+            start_ticks: AtomicU64::new(0),
+            is_asleep: AtomicU8::new(1),
+            counters: Counters::default(),
+            ring: Ring::new(n_records),
+            core: CoreCell::new(core),
+            holder: Mutex::default(),
+        }
+    }
+
+    /// Makes this thread its holder; `None` if it has one.
+    pub(crate) fn claim(&self) -> Option<Arc<Grip>> {
+        let mut holder = self.holder.lock();
+        if holder.grip.is_some() {
+            return None;
+        }
+        let grip = Arc::new(Grip::new());
+        holder.grip = Some(Arc::clone(&grip));
+        Some(grip)
+    }
+
+    /// The holder leaves.
+    pub(crate) fn release(&self) {
+        self.holder.lock().grip = None;
+    }
+
+    /// Asks who runs to make way.
+    pub(crate) fn ask(&self, why: u32) {
+        if let Some(grip) = &self.holder.lock().grip {
+            grip.preempt.fetch_or(why, Ordering::Relaxed);
+        }
+    }
+
+    /// What is ready at it, as far as can be seen from outside.
+    pub(crate) fn n_ready(&self) -> usize {
+        let deques: usize = self.stealers.iter().map(Stealer::len).sum();
+        let inboxes: usize = self.inbox.iter().map(Injector::len).sum();
+        let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
+        deques + inboxes + pinned + self.realtime.lock().len()
+    }
+
+    /// The same and what it runs, without locks: for placing.
+    pub(crate) fn load(&self) -> usize {
+        let deques: usize = self.stealers.iter().map(Stealer::len).sum();
+        let inboxes = self.inbox_marks.load(Ordering::Relaxed).count_ones() as usize;
+        deques + inboxes + usize::from(self.running_level().is_some())
+    }
+
+    /// The level of what it runs.
+    pub(crate) fn running_level(&self) -> Option<Priority> {
+        let byte = self.running.load(Ordering::Acquire) & 0xff;
+        Some(Priority::ALL[usize::try_from(byte.checked_sub(1)?).ok()?])
+    }
+
+    pub(crate) fn state(&self) -> VcpuState {
+        if self.running_level().is_some() {
+            VcpuState::Running
+        } else if self.is_asleep.load(Ordering::Relaxed) != 0 {
+            VcpuState::Idle
+        } else {
+            VcpuState::Waiting
+        }
+    }
+
+    fn push_urgent(&self, task: TaskRef, order: u64) {
+        let deadline_ns = task.header().deadline_ns();
+        self.realtime.lock().push(Urgent {
+            deadline_ns,
+            order,
+            task,
+        });
+    }
+
+    fn pop_urgent(&self) -> Option<TaskRef> {
+        self.realtime.lock().pop().map(|urgent| urgent.task)
+    }
+
+    /// Something is here for its own thread only.
+    fn has_own_work(&self) -> bool {
+        self.pinned_marks.load(Ordering::SeqCst) != 0
+    }
+
+    /// Something of a level is here for whoever takes it.
+    pub(crate) fn has_stealable(&self, level: Priority) -> bool {
+        let index = level.level();
+        match level {
+            Priority::RealTime => !self.realtime.lock().is_empty(),
+            _ => !self.stealers[index].is_empty() || !self.inbox[index].is_empty(),
+        }
+    }
+
+    /// Something is here that no other vCPU can take.
+    pub(crate) fn has_private_work(&self) -> bool {
+        self.has_lifo.load(Ordering::Relaxed) != 0 || self.has_own_work()
+    }
+
+    fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
+        let mut queues = self.pinned.lock();
+        let queue = &mut queues[level.level()];
+        if at_head {
+            queue.push_front(task);
+        } else {
+            queue.push_back(task);
+        }
+        self.pinned_marks
+            .fetch_or(1 << level.level(), Ordering::SeqCst);
+    }
+
+    fn pop_pinned(&self, level: Priority) -> Option<TaskRef> {
+        let mut queues = self.pinned.lock();
+        let queue = &mut queues[level.level()];
+        let task = queue.pop_front();
+        if queue.is_empty() {
+            self.pinned_marks
+                .fetch_and(!(1 << level.level()), Ordering::SeqCst);
+        }
+        task
+    }
+
+    fn pinned_levels(&self) -> LevelSet {
+        LevelSet::from_bits(self.pinned_marks.load(Ordering::Relaxed))
+    }
+
+    /// From another thread: into the inbox of a level.
+    fn push_inbox(&self, task: TaskRef, level: Priority) {
+        self.inbox[level.level()].push(task);
+        self.inbox_marks
+            .fetch_or(1 << level.level(), Ordering::SeqCst);
+    }
+}
+
+/// Queues a task that has just become ready and is in this thread's hands.
+pub(crate) fn queue_woken(task: TaskRef) {
+    let here = on_local(task.header().shared, |local| {
+        local.while_held(|| local.push_woken(task))
+    });
+    if here.flatten().is_none() {
+        task.shared().push_from_outside(task);
+    }
+}
+
+/// The clock and the timers of the vCPU that this thread runs.
+pub(crate) fn timers() -> Option<(Clock, Arc<TimerList>)> {
+    on_current(|local| {
+        let timers = &local.vcpu().timers;
+        (local.shared().config.clock.clone(), Arc::clone(timers))
+    })
+}
+
+/// A deadline has become this vCPU's first one.
+pub(crate) fn timer_came_first(deadline_ns: u64) {
+    on_current(|local| {
+        let noted = local.while_held(|| local.core().note_deadline(deadline_ns));
+        if noted.is_none() {
+            // Whoever has the vCPU now may sleep over it.
+            local.shared().wake_vcpu(local.index());
+        }
+        local.shared().monitor.expect_by(deadline_ns);
+    });
+}
+
+/// The time of the current scheduler's clock; outside of one, the host's.
+pub(crate) fn now_ns() -> u64 {
+    on_current(|local| local.shared().config.clock.now_ns()).unwrap_or_else(clock::now_ns)
+}
+
+/// See [`charge`](crate::charge).
+pub(crate) fn charge(cycles: u64) -> Option<u64> {
+    on_current(|local| {
+        let task = local.task.get()?;
+        let charged = local.charged.get().saturating_add(cycles);
+        local.charged.set(charged);
+        let header = task.header();
+        let used = header.used_cycles.load(Ordering::Relaxed);
+        let budget = header.budget_cycles()?;
+        Some(budget.saturating_sub(used.saturating_add(charged)))
+    })?
+}
+
+impl Shared {
+    /// Queues a task from a thread that is no vCPU of this scheduler.
+    pub(crate) fn push_from_outside(&self, task: TaskRef) {
+        let guard = self.outsiders.enter();
+        let header = task.header();
+        let level = header.level();
+        header.ready_ticks.store(clock::ticks(), Ordering::Relaxed);
+        let target = header.assigned().unwrap_or_else(|| self.place());
+        header.assign(target);
+        let vcpu = &self.vcpus[target];
+        if header.traits.is_pinned {
+            vcpu.push_pinned(task, level, false);
+            self.wake_vcpu(target);
+        } else {
+            if level == Priority::RealTime {
+                vcpu.push_urgent(task, self.next_order());
+            } else {
+                vcpu.push_inbox(task, level);
+            }
+            self.mark_waiting(target, level);
+            if !self.idle.take(target) {
+                self.wake_for(level);
+            } else {
+                vcpu.parker.unpark();
+            }
+        }
+        drop(guard);
+    }
+
+    fn mark_waiting(&self, vcpu: usize, level: Priority) {
+        self.waiting[level.level()].fetch_or(1 << vcpu, Ordering::SeqCst);
+    }
+
+    /// Makes sure that somebody looks at new work of a level: wakes a sleeper,
+    /// or asks a vCPU that runs something less urgent.
+    pub(crate) fn wake_for(&self, level: Priority) {
+        if let Some(sleeper) = self.idle.take_sleeper() {
+            self.vcpus[sleeper].parker.unpark();
+        } else if level > Priority::Low {
+            self.preempt_for(level);
+        }
+    }
+
+    /// Wakes a vCPU for what only it can run.
+    pub(crate) fn wake_vcpu(&self, vcpu: usize) {
+        if self.idle.take(vcpu) {
+            self.vcpus[vcpu].parker.unpark();
+        }
+    }
+
+    /// Levels at which something waits at other vCPUs than `own`.
+    #[inline]
+    pub(crate) fn waiting_elsewhere(&self, own: usize) -> LevelSet {
+        let mut bits = 0;
+        for (level, waiting) in self.waiting.iter().enumerate() {
+            let elsewhere = waiting.load(Ordering::Relaxed) & !(1 << own);
+            bits |= u8::from(elsewhere != 0) << level;
+        }
+        LevelSet::from_bits(bits)
+    }
+}

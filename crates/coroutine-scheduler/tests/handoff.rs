@@ -1,0 +1,157 @@
+//! Coroutines that never let go, and others that run all the same.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{oversubscribed, started};
+use coroutine_scheduler::{
+    Priority, SchedulerConfig, SpawnOptions, WeakClass, blocking, sleep, spawn, yield_now,
+};
+
+/// Computes until told to stop, without a safepoint.
+fn hog(stop: &AtomicBool) -> u64 {
+    let mut x = 1_u64;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..1000 {
+            x = std::hint::black_box(x.wrapping_mul(3).wrapping_add(1));
+        }
+    }
+    x
+}
+
+/// Raises the flag when it goes, so that a failing test ends.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn check_others_run(config: SchedulerConfig, n_hogs: usize) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let scheduler = started(config);
+    let stopper = Stop(Arc::clone(&stop));
+    let hogs: Vec<_> = (0..n_hogs)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            scheduler.spawn(async move { hog(&stop) }).unwrap()
+        })
+        .collect();
+    for _ in 0..20 {
+        let handle = scheduler
+            .spawn(async {
+                yield_now().await;
+                sleep(Duration::from_micros(100)).await;
+                spawn(async { 7 }).unwrap().await.unwrap()
+            })
+            .unwrap();
+        assert_eq!(handle.join().unwrap(), 7);
+    }
+    let stats = scheduler.get_stats();
+    assert!(stats.handoffs >= 1, "{stats:?}");
+    assert_eq!(scheduler.stuck().len(), stats.weak_threads);
+    drop(stopper);
+    for hog in hogs {
+        hog.join().unwrap();
+    }
+    assert_eq!(scheduler.get_stats().active_coroutines, 0);
+}
+
+#[test]
+fn a_stuck_vcpu_goes_to_another_thread() {
+    check_others_run(oversubscribed(1), 1);
+    check_others_run(oversubscribed(2), 3);
+    let config = SchedulerConfig {
+        weak_class: WeakClass::Same,
+        ..oversubscribed(1)
+    };
+    check_others_run(config, 2);
+}
+
+#[test]
+fn a_weak_coroutine_goes_on_as_any_other() {
+    let scheduler = started(oversubscribed(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Stop(Arc::clone(&stop));
+    let spawned = Arc::new(AtomicUsize::new(0));
+    let stuck = {
+        let (stop, spawned) = (Arc::clone(&stop), Arc::clone(&spawned));
+        scheduler
+            .spawn(async move {
+                hog(&stop);
+                // Weak by now: spawns, sleeps and turns work as before.
+                let count = Arc::clone(&spawned);
+                let child = spawn(async move { count.fetch_add(1, Ordering::Relaxed) }).unwrap();
+                yield_now().await;
+                sleep(Duration::from_millis(1)).await;
+                child.await.unwrap();
+                spawned.load(Ordering::Relaxed)
+            })
+            .unwrap()
+    };
+    scheduler.spawn(async {}).unwrap().join().unwrap();
+    drop(stopper);
+    assert_eq!(stuck.join().unwrap(), 1);
+    let info = scheduler.get_stats();
+    assert_eq!(info.weak_threads, 0);
+}
+
+#[test]
+fn blocking_code_keeps_nobody_waiting() {
+    let scheduler = started(oversubscribed(1));
+    let (sender, receiver) = std::sync::mpsc::channel::<u32>();
+    let waits = scheduler
+        .spawn(async move { blocking(|| receiver.recv().unwrap()) })
+        .unwrap();
+    let sends = scheduler
+        .spawn(async move {
+            yield_now().await;
+            sender.send(5).unwrap();
+        })
+        .unwrap();
+    sends.join().unwrap();
+    assert_eq!(waits.join().unwrap(), 5);
+    assert_eq!(blocking(|| 1), 1, "outside of coroutines it is just a call");
+}
+
+/// Every poll may lose its vCPU: nothing is lost or run twice.
+#[test]
+fn takeovers_at_every_turn_lose_nothing() {
+    let config = SchedulerConfig {
+        time_slice: Duration::from_micros(10),
+        ..oversubscribed(3)
+    };
+    let scheduler = started(config);
+    let done = Arc::new(AtomicUsize::new(0));
+    let handles: Vec<_> = (0..60)
+        .map(|i| {
+            let done = Arc::clone(&done);
+            let priority = Priority::ALL[i % 4];
+            let options = SpawnOptions::new().priority(priority);
+            let body = async move {
+                for round in 0..20_u64 {
+                    if round % 5 == 0 {
+                        blocking(|| std::hint::black_box((0..20_000).sum::<u64>()));
+                    }
+                    let x = (0..5_000).fold(round, |x, i| std::hint::black_box(x ^ i));
+                    std::hint::black_box(x);
+                    spawn(async {}).unwrap().await.unwrap();
+                    yield_now().await;
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            scheduler.spawn_with(options, body).unwrap()
+        })
+        .collect();
+    for handle in handles {
+        handle.join().unwrap();
+    }
+    assert_eq!(done.load(Ordering::Relaxed), 60);
+    let stats = scheduler.get_stats();
+    assert!(stats.handoffs > 0);
+    assert_eq!(stats.total_coroutines, 60 + 60 * 20);
+}
