@@ -824,6 +824,10 @@ fn ticker(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
 
 /// CPU time of a scheduler that has had nothing to do for 100 ms, while
 /// thousands of its coroutines wait.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "being idle for a while is what is measured"
+)]
 fn idle(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     const NAME: &str = "idle";
     const SETTLE: Duration = Duration::from_millis(100);

@@ -358,6 +358,10 @@ pub const IDLE_BEFORE_WAKE: Duration = Duration::from_micros(200);
 ///
 /// # Errors
 /// If a future did not run.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "being idle for a while is what is measured"
+)]
 pub fn wake_idle<R: Runtime>(runtime: &R, wakes: u64) -> Result<Vec<u64>, String> {
     let latest = Arc::new(AtomicU64::new(0));
     let mut all = Vec::with_capacity(wakes as usize);

@@ -283,7 +283,8 @@ fn a_waker_may_outlive_everything() {
     drop(scheduler);
     let waker = kept.lock().take().unwrap();
     waker.wake_by_ref();
-    waker.clone().wake();
+    let clone = waker.clone();
+    clone.wake();
     drop(waker);
 }
 

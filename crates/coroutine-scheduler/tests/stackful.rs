@@ -294,7 +294,7 @@ fn a_panic_ends_only_its_coroutine() {
         })
         .unwrap();
     let good = scheduler.spawn_stackful(plain(), || 1).unwrap();
-    let error: JoinError = bad.join().map(|()| ()).unwrap_err();
+    let error: JoinError = bad.join().unwrap_err();
     assert_eq!(error.panic_message(), Some("on purpose"));
     assert_eq!(*order.lock(), ["b", "a"]);
     assert_eq!(good.join().unwrap(), 1);

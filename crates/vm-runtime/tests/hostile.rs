@@ -165,3 +165,27 @@ fn opening_for_ever_ends_at_the_limit() {
     }
     assert_eq!(opened, 1024);
 }
+
+/// Linux has a directory in `/proc` for every thread, with the same memory
+/// behind each: through one of them a guest could write host code.
+#[test]
+fn no_thread_of_the_host_process_can_be_opened() {
+    let mut g = Guest::new();
+    let mut n_threads = 0;
+    for entry in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread = entry.unwrap().file_name().into_string().unwrap();
+        n_threads += 1;
+        // Under the process's own number some files are the guest's.
+        let is_own = thread == std::process::id().to_string();
+        let never = ["mem", "environ", "task", "root/etc/passwd"].iter();
+        let own = ["maps", "fd/0"].iter().filter(|_| !is_own);
+        for file in never.chain(own) {
+            let path = g.put_str(0, &format!("/proc/{thread}/{file}"));
+            for flags in [0, 2] {
+                let fd = g.call(56, &[-100_i64 as u64, path, flags]);
+                assert!(fd < 0, "/proc/{thread}/{file} with flags {flags} gave {fd}");
+            }
+        }
+    }
+    assert!(n_threads > 1, "the test runner has threads");
+}

@@ -181,7 +181,9 @@ fn install_handler() {
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel's structure, valid during the handler.
-    let address = unsafe { (*info).si_addr() }.addr();
+    let fault = unsafe { &*info };
+    // SAFETY: the kernel fills in the address for this signal.
+    let address = unsafe { fault.si_addr() }.addr();
     if regions().any(|region| region.has_guard_at(address)) {
         tell_overflow(address);
     }

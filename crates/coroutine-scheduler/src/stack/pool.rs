@@ -270,10 +270,6 @@ impl StackPool {
         self.caches.iter().any(has_warm).then_some(self.idle_time)
     }
 
-    pub(crate) fn stack_bytes(&self) -> usize {
-        self.slab.stack_bytes()
-    }
-
     pub(crate) fn stats(&self) -> StackStats {
         let mut stats = StackStats {
             stack_bytes: self.slab.stack_bytes(),

@@ -205,8 +205,9 @@ unsafe fn poll<F: Future>(task: TaskRef, cx: &mut Context<'_>) -> bool {
     // SAFETY: T2, T4: this thread has the task in hand.
     let stage = unsafe { stage::<F>(task) };
     let result = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: T2; the cell never moves, and the body is dropped in place.
+        // SAFETY: T2.
         let body = match unsafe { &mut *stage } {
+            // SAFETY: the cell never moves, and the body is dropped in place.
             Stage::Body(body) => unsafe { Pin::new_unchecked(body) },
             Stage::Output(_) | Stage::Gone => unreachable!("a done task is not in hand"),
         };
@@ -233,29 +234,33 @@ unsafe fn poll<F: Future>(task: TaskRef, cx: &mut Context<'_>) -> bool {
 unsafe fn close<F: Future>(task: TaskRef) {
     let id = task.header().id();
     // SAFETY: T2, T4.
-    unsafe {
-        let stage = stage::<F>(task);
-        let cancelled = Stage::Output(Err(JoinError::Cancelled(id)));
-        if let Err(payload) = replace(stage, cancelled) {
-            let error = JoinError::Panicked { id, payload };
-            let _ = replace(stage, Stage::Output(Err(error)));
-        }
+    let stage = unsafe { stage::<F>(task) };
+    let cancelled = Stage::Output(Err(JoinError::Cancelled(id)));
+    // SAFETY: T2.
+    if let Err(payload) = unsafe { replace(stage, cancelled) } {
+        let error = JoinError::Panicked { id, payload };
+        // SAFETY: T2.
+        let _ = unsafe { replace(stage, Stage::Output(Err(error))) };
     }
 }
 
 unsafe fn take_output<F: Future>(task: TaskRef, out: *mut ()) {
-    // SAFETY: T2, T4; `out` has the type that `TaskRef::take_output` gives it.
-    unsafe {
-        let taken = std::mem::replace(&mut *stage::<F>(task), Stage::Gone);
-        if let Stage::Output(output) = taken {
-            *out.cast::<Poll<Result<F::Output, JoinError>>>() = Poll::Ready(output);
-        }
+    // SAFETY: T2, T4.
+    let stage = unsafe { stage::<F>(task) };
+    // SAFETY: T2: the stage is valid, and this thread's.
+    let taken = unsafe { stage.replace(Stage::Gone) };
+    if let Stage::Output(output) = taken {
+        // SAFETY: `out` has the type that `TaskRef::take_own_output` gives it.
+        let out = unsafe { &mut *out.cast::<Poll<Result<F::Output, JoinError>>>() };
+        *out = Poll::Ready(output);
     }
 }
 
 unsafe fn drop_output<F: Future>(task: TaskRef) {
-    // SAFETY: T2, T4. A panic in the drop of an unwanted output has no reader.
-    let _ = unsafe { replace(stage::<F>(task), Stage::Gone) };
+    // SAFETY: T2, T4.
+    let stage = unsafe { stage::<F>(task) };
+    // SAFETY: T2. A panic in the drop of an unwanted output has no reader.
+    let _ = unsafe { replace(stage, Stage::Gone) };
 }
 
 unsafe fn free<F: Future>(task: TaskRef) {

@@ -63,7 +63,7 @@ const WAKES_AT_BEGIN_MAX: u64 = 1 << 20;
 const REFS_MAX: u64 = 1 << 27;
 
 const fn wakes(word: u64) -> u64 {
-    word / WAKE & FIELD_MAX
+    (word / WAKE) & FIELD_MAX
 }
 
 const fn refs(word: u64) -> u64 {
@@ -114,12 +114,12 @@ impl State {
     /// Of a new task, with a join handle, referred to by that and by the
     /// registry.
     pub(crate) fn created() -> State {
-        State(AtomicU64::new(CREATED | JOIN | 2 * REF))
+        State(AtomicU64::new(CREATED | JOIN | (2 * REF)))
     }
 
     /// The same, in the hands of its maker, who queues it.
     pub(crate) fn ready() -> State {
-        State(AtomicU64::new(JOIN | WAKE | 2 * REF))
+        State(AtomicU64::new(JOIN | WAKE | (2 * REF)))
     }
 
     pub(crate) fn load(&self) -> u64 {

@@ -167,7 +167,7 @@ impl Local<'_> {
         let level = header.level();
         let n_wakes = core.n_wakes.get().wrapping_add(1);
         core.n_wakes.set(n_wakes);
-        let ready_ticks = if n_wakes % TIME_EVERY == 0 {
+        let ready_ticks = if n_wakes.is_multiple_of(TIME_EVERY) {
             clock::ticks()
         } else {
             0
@@ -249,7 +249,7 @@ impl Local<'_> {
             self.fire_timers();
         }
         let n_runs = core.n_runs.get();
-        if n_runs % TEND_EVERY == 0 {
+        if n_runs.is_multiple_of(TEND_EVERY) {
             self.tend();
         }
         if vcpu.inbox_marks.load(Ordering::Relaxed) != 0 {
@@ -481,16 +481,14 @@ impl Local<'_> {
             }
             shared.idle.enter(core.index, is_searching);
             let must_stay = self.has_any_work();
-            if must_stay {
-                if shared.idle.leave(core.index) {
-                    is_searching = true;
-                    if self.search() {
-                        return;
-                    }
-                    continue;
+            if must_stay && shared.idle.leave(core.index) {
+                is_searching = true;
+                if self.search() {
+                    return;
                 }
-                // Somebody has taken us out: the token is on its way.
+                continue;
             }
+            // Or somebody has taken us out: then a token is on its way.
             let was_woken = self.sleep();
             if !was_woken && !shared.idle.leave(core.index) {
                 // Woken at the very end: take the token, too.
@@ -771,7 +769,7 @@ impl Local<'_> {
                 at_head: why == Requeue::Preempted,
             }
         };
-        if core.n_wakes.get() % TIME_EVERY == 0 {
+        if core.n_wakes.get().is_multiple_of(TIME_EVERY) {
             header.ready_ticks.store(now, Ordering::Relaxed);
         }
         core.n_wakes.set(core.n_wakes.get().wrapping_add(1));

@@ -106,18 +106,19 @@ fn text_file(text: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(file.into())
 }
 
-/// Whether a file just opened is in the `/proc` directory of the process that
-/// runs us. Those hold our memory and files, which no guest may touch.
+/// Whether a file just opened belongs to a process, on whichever mount of
+/// procfs: memory and files of the process that runs us are there under the
+/// number of each of its threads, and no guest may touch them. Those of others
+/// are refused with them.
 pub(crate) fn is_of_host_process(fd: &OwnedFd) -> bool {
     let in_proc = fs::fstatfs(fd).is_ok_and(|s| s.f_type == PROC_SUPER_MAGIC);
     if !in_proc {
         return false;
     }
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    let ours = format!("/proc/{}", rustix::process::getpid());
     fs::readlink(link, Vec::new()).map_or(true, |path| {
-        let rest = path.as_bytes().strip_prefix(ours.as_bytes());
-        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        let mut components = path.as_bytes().split(|byte| *byte == b'/');
+        components.any(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit))
     })
 }
 
