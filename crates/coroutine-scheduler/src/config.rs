@@ -47,7 +47,7 @@ pub struct SchedulerConfig {
     /// Allows more vCPUs than CPUs. They then take turns as the host decides,
     /// and latencies are the host's. Default false.
     pub oversubscribe: bool,
-    /// Coroutines alive at once. Default 4,194,304; one costs 72 bytes beside
+    /// Coroutines alive at once. Default 4,194,304; one costs about 110 bytes beside
     /// its body.
     pub max_coroutines: usize,
     /// Coroutines ready at once, as far as spawning is concerned: a spawn
