@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::ConfigError;
 use crate::policy::SchedulingPolicy;
-use crate::stack::StackConfig;
 
 /// vCPUs at most: the sets of idle and of waiting vCPUs are one word each.
 pub const VCPUS_MAX: usize = 64;
@@ -81,8 +80,6 @@ pub struct SchedulerConfig {
     /// [`trace`](crate::SchedulerHandle::trace); 32 bytes each and a few
     /// nanoseconds a run. Default 0: off.
     pub trace_runs: usize,
-    /// Stacks of stackful coroutines: how large, how many, how kept.
-    pub stacks: StackConfig,
     /// What timers follow. Default: the host's monotonic clock.
     pub clock: Clock,
     /// Threads are called this, a dash and a number. Default `vcpu`.
@@ -106,7 +103,6 @@ impl Default for SchedulerConfig {
             policy: SchedulingPolicy::default(),
             fairness: Fairness::default(),
             trace_runs: 0,
-            stacks: StackConfig::default(),
             clock: Clock::Real,
             thread_name: "vcpu".to_owned(),
         }
@@ -157,9 +153,6 @@ impl SchedulerConfig {
         if !(threshold > 0.0 && threshold <= 10.0) {
             let expected = "above 0, at most 10 (0.3 is 30 %)".to_owned();
             return refuse("load_balance_threshold", &threshold, expected);
-        }
-        if let Some((field, value, expected)) = self.stacks.first_bad_field() {
-            return refuse(field, &value, expected.to_owned());
         }
         let name = &self.thread_name;
         if name.is_empty() || name.len() > 10 || name.contains('\0') {

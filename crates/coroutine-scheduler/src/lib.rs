@@ -42,8 +42,6 @@ mod sync;
 pub mod scheduler;
 
 pub mod coroutine;
-pub mod stack;
-pub mod pool;
 pub mod state;
 mod task;
 
@@ -70,17 +68,15 @@ use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
 pub use config::{Fairness, SchedulerConfig, WeakClass};
-pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo, stackful};
+pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
     Policy, PolicyScheduler, PriorityScheduler, RoundRobinScheduler, Scheduler, SchedulingPolicy,
 };
-pub use pool::{CoroutinePool, PoolConfig, PoolStats};
 pub use preempt::{checkpoint, is_preempted, with_preempt_word, yield_now};
 pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
-pub use stack::{StackConfig, StackError, StackStats};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::JoinHandle;

@@ -87,9 +87,7 @@ pub(crate) fn run(shared: &Shared) {
             monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
             monitor.is_dormant.store(1, Ordering::SeqCst);
             if all_sleep(shared) && !shared.is_over() {
-                // Unless unused stacks have memory to give back.
-                monitor.parker.park(shared.stacks.trim_after());
-                shared.stacks.trim_by_time(clock::now_ns());
+                monitor.parker.park(None);
             }
             monitor.is_dormant.store(0, Ordering::SeqCst);
             continue;
@@ -127,7 +125,6 @@ pub(crate) fn run(shared: &Shared) {
         if now >= next_balance {
             next_balance = now + BALANCE_EVERY.as_nanos() as u64;
             shared.balance_by_time();
-            shared.stacks.trim_by_time(now);
         }
         // A second pair of eyes: nobody sleeps while something waits.
         if shared.idle.sleepers() != 0 && shared.anything_waits() {

@@ -704,8 +704,7 @@ impl Local<'_> {
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
     pub(crate) fn give_away(&self) {
-        let vcpu = self.vcpu();
-        if self.task.get().is_some() && vcpu.n_stacks.load(Ordering::Relaxed) == 0 {
+        if self.task.get().is_some() {
             self.shared().give_away(self.index(), self.grip());
         }
     }

@@ -104,12 +104,6 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
-        // A started stack stays on its thread, and so does its vCPU. (Looked at
-        // again below, where the holder cannot start one unseen.)
-        let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
-        if has_stacks() {
-            return false;
-        }
         let limit = WEAK_PER_VCPU * self.vcpus.len();
         if self.handoffs.n_weak.load(Ordering::SeqCst) >= limit {
             self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +119,7 @@ impl Shared {
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
-            vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
+            vcpu.running.load(Ordering::SeqCst) == running
         };
         if !grip.take(&self.idle, is_still) {
             return self.keep_spare(spare);
@@ -244,8 +238,7 @@ pub(crate) fn precise_timers() {
 /// so nobody waits for it; the coroutine then ends its poll on this one.
 /// Outside of a coroutine it just runs the code.
 ///
-/// Where a started stack keeps the thread at its vCPU, or there are too many
-/// such threads already, the code runs all the same and the vCPU waits.
+/// Where there are too many such threads already, the code runs all the same and the vCPU waits.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
     body()

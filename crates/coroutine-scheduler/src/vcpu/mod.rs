@@ -34,7 +34,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
@@ -51,9 +51,7 @@ use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder};
-pub(crate) use local::{
-    Local, current_task_is, enter, is_on_vcpu, on_current, on_local, want_turn,
-};
+pub(crate) use local::{Local, enter, is_on_vcpu, on_current, on_local, want_turn};
 
 /// Levels with deques: all but `RealTime`.
 pub(crate) const N_DEQUES: usize = 3;
@@ -71,8 +69,6 @@ pub(crate) struct Vcpu {
     pinned_marks: AtomicU8,
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
-    /// Started stacks, which keep the thread at this vCPU.
-    pub(crate) n_stacks: AtomicUsize,
     /// Whether its LIFO slot is in use.
     pub(crate) has_lifo: AtomicU8,
     /// What it runs: a count of runs, and the level plus 1 in the low byte; the
@@ -122,7 +118,6 @@ impl Vcpu {
             pinned_marks: AtomicU8::new(0),
             timers: Arc::default(),
             parker: Parker::default(),
-            n_stacks: AtomicUsize::new(0),
             has_lifo: AtomicU8::new(0),
             running: AtomicU64::new(0),
             running_id: AtomicU64::new(0),
