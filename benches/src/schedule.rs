@@ -572,7 +572,7 @@ impl Observed {
 fn order(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     const PICKS_MIN: u64 = 100_000;
     const BURST: u64 = 64;
-    let bursts: u64 = if lab.is_quick { 500 } else { 3_000 };
+    let bursts: u64 = if lab.is_quick { 1_000 } else { 5_000 };
     set_up(&mut result, 1);
     let ours = Ours::start(1, |config| {
         config.fairness = Fairness::Strict;
@@ -693,16 +693,22 @@ fn order(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     for sleeper in sleeping {
         sleeper.join().map_err(|error| anyhow!("{error}"))?;
     }
-    while scheduler.get_stats().active_coroutines > 0 {
-        thread::yield_now();
-    }
     let (wall, cpu) = (begin.elapsed(), process_cpu().saturating_sub(cpu));
 
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let executions = || -> u64 {
+        let stats = scheduler.get_stats();
+        stats.vcpus.iter().map(|vcpu| vcpu.executions).sum()
+    };
+    // A run is counted when it is over, which is after its body has ended.
+    let patience = Instant::now() + Duration::from_secs(1);
+    while executions() != get(&observed.n_picks) && Instant::now() < patience {
+        thread::yield_now();
+    }
     let stats = scheduler.get_stats();
     let n_picks = get(&observed.n_picks);
     let n_inversions = get(&observed.n_inversions);
-    let executions: u64 = stats.vcpus.iter().map(|vcpu| vcpu.executions).sum();
+    let executions = executions();
     let fewest = observed.by_level.iter().map(get).min().unwrap_or(0);
     if executions != n_picks {
         result.mark_invalid(format!("{executions} runs, of which bodies saw {n_picks}"));

@@ -100,8 +100,10 @@ pub(crate) fn run(shared: &Shared) {
         for vcpu in shared.vcpus.iter().filter(|_| is_real) {
             let due = vcpu.timers.next_ns();
             // Parked vCPUs wake by themselves, and those between two
-            // coroutines look, too; what is a little late is ours.
-            if vcpu.running_level().is_some() && due <= now {
+            // coroutines look, too; what is a little late is ours, and so is
+            // what is late in any case: a body's drop may take its time.
+            let is_late = due.saturating_add(ANSWER_NS) <= now;
+            if (vcpu.running_level().is_some() && due <= now) || is_late {
                 vcpu.timers.fire(now);
             }
             let due = vcpu.timers.next_ns();

@@ -231,8 +231,10 @@ fn long_runners_make_way_when_asked() {
         .spawn_stackful(plain(), move || {
             let mut n_asked = 0;
             while !stop.load(Ordering::Relaxed) {
-                n_asked += u32::from(is_preempted());
-                stackful::checkpoint();
+                if is_preempted() {
+                    n_asked += 1;
+                    stackful::checkpoint();
+                }
             }
             n_asked
         })
@@ -294,7 +296,7 @@ fn a_panic_ends_only_its_coroutine() {
         })
         .unwrap();
     let good = scheduler.spawn_stackful(plain(), || 1).unwrap();
-    let error: JoinError = bad.join().map(|()| ()).unwrap_err();
+    let error: JoinError = bad.join().unwrap_err();
     assert_eq!(error.panic_message(), Some("on purpose"));
     assert_eq!(*order.lock(), ["b", "a"]);
     assert_eq!(good.join().unwrap(), 1);
@@ -441,8 +443,8 @@ fn a_destructor_may_wait_while_it_is_unwound() {
             self.0.send(n);
         }
     }
-    // The second vCPU keeps the timers going while the first is blocked.
-    let scheduler = started(oversubscribed(2));
+    // Its vCPU is blocked meanwhile; the monitor sees to its timers.
+    let scheduler = started(oversubscribed(1));
     let channel = Arc::new(Channel::default());
     let goodbye = SaysGoodbye(Arc::clone(&channel));
     let handle = scheduler
@@ -805,9 +807,9 @@ fn idle_stacks_are_trimmed_by_themselves() {
     touch_stacks(&scheduler, 100);
     // The scheduler sleeps by now, so the monitor does it.
     eventually("idle stacks are trimmed", || {
-        scheduler.get_stats().stacks.idle == 0
+        let stacks = scheduler.get_stats().stacks;
+        stacks.idle == 0 && stacks.trimmed > 0
     });
-    assert!(scheduler.get_stats().stacks.trimmed > 0);
 }
 
 #[test]

@@ -426,8 +426,7 @@ pub fn stack_left() -> Option<usize> {
     let here = 0_u8;
     let here = ptr::from_ref(&here).addr();
     with_frame(|frame| {
-        let lowest = frame.base.limit().get() + rustix::param::page_size();
-        here.saturating_sub(lowest)
+        here.saturating_sub(frame.base.lowest())
     })
 }
 
@@ -457,6 +456,7 @@ where
 pub(crate) struct RunningStack<'a> {
     /// With its guard.
     pub(crate) stack: Range<usize>,
+    pub(crate) usable_bytes: usize,
     pub(crate) id: CoroutineId,
     pub(crate) name: Option<&'a str>,
     pub(crate) spawned_at: &'static Location<'static>,
@@ -466,8 +466,10 @@ pub(crate) struct RunningStack<'a> {
 pub(crate) fn with_running<R>(body: impl FnOnce(&RunningStack<'_>) -> R) -> Option<R> {
     with_frame(|frame| {
         let header = frame.task.header();
+        let base = frame.base.base().get();
         body(&RunningStack {
-            stack: frame.base.limit().get()..frame.base.base().get(),
+            stack: frame.base.limit().get()..base,
+            usable_bytes: base - frame.base.lowest(),
             id: header.id(),
             name: header.name(),
             spawned_at: header.spawned_at,

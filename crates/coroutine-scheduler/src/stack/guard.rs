@@ -181,7 +181,9 @@ fn install_handler() {
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel's structure, valid during the handler.
-    let address = unsafe { (*info).si_addr() }.addr();
+    let info_here = unsafe { &*info };
+    // SAFETY: SIGSEGV's has an address.
+    let address = unsafe { info_here.si_addr() }.addr();
     if regions().any(|region| region.has_guard_at(address)) {
         tell_overflow(address);
     }
@@ -196,14 +198,14 @@ fn tell_overflow(address: usize) {
         if !running.stack.contains(&address) {
             return false;
         }
-        let bytes = running.stack.len() >> 10;
+        let kib = running.usable_bytes >> 10;
         let _ = match running.name {
             Some(name) => write!(text, "\ncoroutine \"{name}\" ({})", running.id),
             None => write!(text, "\ncoroutine {}", running.id),
         };
         let _ = writeln!(
             text,
-            ", spawned at {}, has overflowed its stack of {bytes} KiB\n\
+            ", spawned at {}, has overflowed its stack of {kib} KiB\n\
              note: recurse less, or raise stacks.stack_bytes; the process aborts",
             running.spawned_at
         );

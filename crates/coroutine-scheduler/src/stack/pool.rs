@@ -188,11 +188,12 @@ impl StackPool {
         let mut depot = self.depot.lock();
         let n_left = depot.cold.len().saturating_sub(REFILL);
         cold.extend(depot.cold.drain(n_left..));
-        while cold.len() < REFILL {
-            match self.slab.make(&mut depot.made) {
-                Ok(slot) => cold.push(slot),
-                Err(_) if !cold.is_empty() => break,
-                Err(error) => return Err(error),
+        if cold.is_empty() {
+            cold.push(self.slab.make(&mut depot.made)?);
+            while cold.len() < REFILL
+                && let Ok(slot) = self.slab.make(&mut depot.made)
+            {
+                cold.push(slot);
             }
         }
         // The lowest are used first: fewer page tables.
@@ -268,10 +269,6 @@ impl StackPool {
     pub(crate) fn trim_after(&self) -> Option<Duration> {
         let has_warm = |c: &CachePadded<VcpuStacks>| !c.cache.lock().warm.is_empty();
         self.caches.iter().any(has_warm).then_some(self.idle_time)
-    }
-
-    pub(crate) fn stack_bytes(&self) -> usize {
-        self.slab.stack_bytes()
     }
 
     pub(crate) fn stats(&self) -> StackStats {

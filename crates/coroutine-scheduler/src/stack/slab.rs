@@ -54,6 +54,13 @@ unsafe impl Stack for Base {
     }
 }
 
+impl Base {
+    /// The lowest address that can be used: above the guard, which is a page.
+    pub(crate) fn lowest(&self) -> usize {
+        self.limit().get() + rustix::param::page_size()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Slab {
