@@ -34,9 +34,7 @@ fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHa
 }
 
 fn joined<T>(handle: JoinHandle<T>) -> Result<T, String> {
-    handle
-        .join()
-        .map_err(|_| "a coroutine panicked".to_owned())
+    handle.join().map_err(|_| "a coroutine panicked".to_owned())
 }
 
 impl Contestant for May {
@@ -50,8 +48,9 @@ impl Contestant for May {
                 let (tasks, yields) = scale.yields();
                 yield_many(tasks, yields).into()
             }
-            Program::Spawn => spawn_many(scale.spawns()).into(),
-            Program::Chained => chained_spawn(scale.links()).into(),
+            Program::Spawn => spawn_many(scale.spawns() / 10).into(),
+            // Fewer: at tens of microseconds each they would take most of the time.
+            Program::Chained => chained_spawn(scale.links() / 50).into(),
             Program::PingPong => ping_pong(scale.round_trips()).into(),
             // Tried: with a hundred thousand leaves already, each a stack with its
             // guard, mmap refuses, and whatever runs next suffers from it.
@@ -141,11 +140,7 @@ fn ping_pong(rounds: u64) -> Result<Run, String> {
             joined(partner)?;
             Ok(sum)
         });
-        expect(
-            "sum of answers",
-            joined(root)??,
-            rounds * (rounds + 1) / 2,
-        )
+        expect("sum of answers", joined(root)??, rounds * (rounds + 1) / 2)
     })
 }
 
@@ -210,19 +205,20 @@ fn ticker(workers: usize, scale: Scale) -> Result<Vec<u64>, String> {
         .collect();
     let (send, receive) = std::sync::mpsc::channel();
     let is_over = Arc::clone(&stop);
+    // Taken here: it may not get its first turn before the hogs are gone.
+    let mut due = Instant::now();
     let ticker = spawn(move || {
         let mut late = Vec::with_capacity(scale.ticks() as usize);
-        let mut due = Instant::now();
         for _ in 0..scale.ticks() {
-            if is_over.load(Ordering::Relaxed) {
-                break;
-            }
             due += PERIOD;
             coroutine::sleep(due.saturating_duration_since(Instant::now()));
             let now = Instant::now();
             late.push(nanoseconds(now.saturating_duration_since(due)));
             while due + PERIOD < now {
                 due += PERIOD;
+            }
+            if is_over.load(Ordering::Relaxed) {
+                break;
             }
         }
         // The receiver waits for it.

@@ -77,13 +77,11 @@ fn ticker<R: Ticking>(runtime: &R, workers: usize, scale: Scale) -> Vec<u64> {
     }
     let (send, receive) = std::sync::mpsc::channel();
     let is_over = Arc::clone(&stop);
+    // Taken here: it may not get its first turn before the hogs are gone.
+    let mut due = Instant::now();
     runtime.detach_urgently(async move {
         let mut late = Vec::with_capacity(scale.ticks() as usize);
-        let mut due = Instant::now();
         for _ in 0..scale.ticks() {
-            if is_over.load(Ordering::Relaxed) {
-                break;
-            }
             // After a late tick the next whole period, as intervals do.
             due += PERIOD;
             R::sleep_until(due).await;
@@ -91,6 +89,9 @@ fn ticker<R: Ticking>(runtime: &R, workers: usize, scale: Scale) -> Vec<u64> {
             late.push(nanoseconds(now.saturating_duration_since(due)));
             while due + PERIOD < now {
                 due += PERIOD;
+            }
+            if is_over.load(Ordering::Relaxed) {
+                break;
             }
         }
         // The receiver waits for it.

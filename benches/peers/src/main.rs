@@ -16,7 +16,11 @@
 //! futures), `coroutines`, `others`.
 
 #![deny(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool"
+)]
 
 #[allow(
     unsafe_code,
@@ -129,6 +133,9 @@ fn run(cli: &Cli) -> Result<(), String> {
             _ => format!("round {round} of {}", cli.rounds),
         };
         send(&json!({"event": "started", "index": round, "total": cli.rounds + 1, "id": id}))?;
+        if round == 1 {
+            send_unless_idle()?;
+        }
         for (program, is_out) in programs.iter().zip(&mut is_out) {
             for turn in 0..contestants.len() {
                 let index = (turn + round as usize) % contestants.len();
@@ -161,6 +168,25 @@ fn run(cli: &Cli) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whoever does not sleep when it has nothing to do would be in everybody's
+/// figures: all have run by now, and none has work.
+fn send_unless_idle() -> Result<(), String> {
+    const WINDOW: Duration = Duration::from_millis(100);
+    std::thread::sleep(WINDOW);
+    let (before, start) = (programs::process_cpu(), Instant::now());
+    std::thread::sleep(WINDOW);
+    let used = programs::process_cpu().saturating_sub(before);
+    let share = used.as_secs_f64() / start.elapsed().as_secs_f64();
+    if share <= 0.02 {
+        return Ok(());
+    }
+    let text = format!(
+        "with nothing to do the process used {:.0} % of a CPU",
+        share * 100.0
+    );
+    send(&json!({"event": "note", "text": text}))
 }
 
 /// One sample, with its coordinates.

@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
 use ::corosensei::{Coroutine, CoroutineResult};
+use ::rayon::iter::{
+    IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _,
+};
 use serde::Deserialize;
 
 use crate::program::{Answer, Contestant, Figures, Latency, Program, Scale, quantiles};

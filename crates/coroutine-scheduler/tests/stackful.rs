@@ -4,8 +4,9 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,13 +26,41 @@ fn plain() -> SpawnOptions {
     SpawnOptions::new()
 }
 
-/// The tests that look at the memory of this process take turns.
-static MEMORY: Mutex<()> = Mutex::new(());
-
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+// Some tests need a process of their own, since they look at its memory or end
+// it: they run this file again, just themselves.
+
+const CHILD: &str = "STACKFUL_CHILD";
+
+fn run_child(test: &str, kind: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, kind)
+        .output()
+        .unwrap()
+}
+
+/// Whether this is the process for `test` alone; else makes one and waits.
+fn is_alone(test: &str) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let child = run_child(test, "alone");
+    let stderr = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{stderr}");
+    false
+}
+
+/// What a child that ends by a signal says, and the signal.
+fn last_words(test: &str, kind: &str) -> (String, Option<i32>) {
+    let child = run_child(test, kind);
+    let stderr = String::from_utf8_lossy(&child.stderr).into_owned();
+    (stderr, child.status.signal())
 }
 
 /// Waits for something that another thread does.
@@ -101,7 +130,9 @@ fn results_come_back() {
     }
     let stacks = scheduler.get_stats().stacks;
     assert_eq!((stacks.taken, stacks.in_use, stacks.lost), (1000, 0, 0));
-    assert!(stacks.made <= 1000 && stacks.stack_bytes >= 60 << 10);
+    // Each vCPU takes a few at once, and some are on their way to be used again.
+    assert!(stacks.made <= 1200, "{stacks:?}");
+    assert!(stacks.stack_bytes >= 64 << 10);
 }
 
 #[test]
@@ -701,18 +732,18 @@ fn suspend_many(count: usize, stacks: StackConfig) -> (usize, usize) {
 
 #[test]
 fn very_many_can_be_suspended() {
-    let _memory = MEMORY.lock();
+    if !is_alone("very_many_can_be_suspended") {
+        return;
+    }
     let is_slow = std::env::var_os("RUN_SLOW_TESTS").is_some();
     let count = if is_slow { 200_000 } else { 20_000 };
     let (in_use, each) = suspend_many(count, StackConfig::default());
-    println!("{in_use} suspended stacks, {each} bytes resident each");
     assert_eq!(in_use, count);
     assert!(each <= 4700, "{each} bytes resident for each");
 }
 
 #[test]
 fn mapped_guards_do_too_and_say_where_they_end() {
-    let _memory = MEMORY.lock();
     let stacks = StackConfig {
         guards: Guards::Mapped,
         ..StackConfig::default()
@@ -753,13 +784,21 @@ fn stacks_are_reused() {
 
 /// Runs some that touch most of their stack, all at once.
 fn touch_stacks(scheduler: &CoroutineScheduler, count: usize) {
-    fn touch() {
-        let mut bytes = [1_u8; 48 << 10];
-        std::hint::black_box(&mut bytes);
-        stackful::yield_turn();
-    }
+    let n_touched = Arc::new(AtomicUsize::new(0));
     let handles: Vec<_> = (0..count)
-        .map(|_| scheduler.spawn_stackful(plain(), touch).unwrap())
+        .map(|_| {
+            let n_touched = Arc::clone(&n_touched);
+            let body = move || {
+                let mut bytes = [1_u8; 48 << 10];
+                std::hint::black_box(&mut bytes);
+                n_touched.fetch_add(1, Ordering::Relaxed);
+                while n_touched.load(Ordering::Relaxed) < count {
+                    stackful::yield_turn();
+                }
+                std::hint::black_box(&mut bytes);
+            };
+            scheduler.spawn_stackful(plain(), body).unwrap()
+        })
         .collect();
     for handle in handles {
         handle.join().unwrap();
@@ -768,7 +807,9 @@ fn touch_stacks(scheduler: &CoroutineScheduler, count: usize) {
 
 #[test]
 fn trimmed_stacks_give_their_memory_back() {
-    let _memory = MEMORY.lock();
+    if !is_alone("trimmed_stacks_give_their_memory_back") {
+        return;
+    }
     let config = SchedulerConfig {
         stacks: StackConfig {
             idle_stacks_max: 1000,
@@ -795,7 +836,6 @@ fn trimmed_stacks_give_their_memory_back() {
 
 #[test]
 fn idle_stacks_are_trimmed_by_themselves() {
-    let _memory = MEMORY.lock();
     let config = SchedulerConfig {
         stacks: StackConfig {
             idle_time: Duration::from_millis(20),
@@ -871,21 +911,6 @@ fn a_pool_bounds_reuses_and_names_its_leaks() {
     assert_eq!((pool.stats().idle, pool.stats().size()), (0, 0));
 }
 
-// Overflow ends the process, so these run this file again, one test of it.
-
-const CHILD: &str = "STACK_OVERFLOW_CHILD";
-
-fn run_child(test: &str, kind: &str) -> (String, Option<i32>) {
-    use std::os::unix::process::ExitStatusExt;
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, kind)
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&child.stderr).into_owned();
-    (stderr, child.status.signal())
-}
-
 #[expect(unconditional_recursion, reason = "it is to overflow the stack")]
 fn endless(n: u64) -> u64 {
     let frame = std::hint::black_box([n; 16]);
@@ -916,7 +941,7 @@ fn an_overflow_names_the_coroutine() {
         return;
     }
     for kind in ["light", "mapped"] {
-        let (stderr, signal) = run_child("an_overflow_names_the_coroutine", kind);
+        let (stderr, signal) = last_words("an_overflow_names_the_coroutine", kind);
         assert_eq!(signal, Some(6), "aborted: {stderr}");
         assert!(stderr.contains("coroutine \"too deep\""), "{stderr}");
         assert!(stderr.contains("tests/stackful.rs:"), "{stderr}");
@@ -934,7 +959,7 @@ fn other_faults_are_what_they_were() {
         std::thread::spawn(|| endless(0)).join().unwrap();
         return;
     }
-    let (stderr, signal) = run_child("other_faults_are_what_they_were", "");
+    let (stderr, signal) = last_words("other_faults_are_what_they_were", "");
     assert_eq!(signal, Some(6), "{stderr}");
     assert!(stderr.contains("has overflowed its stack"), "{stderr}");
     assert!(!stderr.contains("coroutine"), "{stderr}");

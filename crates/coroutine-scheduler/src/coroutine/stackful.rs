@@ -425,9 +425,7 @@ pub fn is_on_stack() -> bool {
 pub fn stack_left() -> Option<usize> {
     let here = 0_u8;
     let here = ptr::from_ref(&here).addr();
-    with_frame(|frame| {
-        here.saturating_sub(frame.base.lowest())
-    })
+    with_frame(|frame| here.saturating_sub(frame.base.lowest()))
 }
 
 /// Spawns a stackful coroutine on the scheduler that runs this code; see

@@ -41,8 +41,8 @@ pub(crate) use slab::{Base, Slot};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackConfig {
     /// Usable bytes of each stack, at least; rounded up to pages. Default
-    /// 60 KiB, which makes 68 KiB with the guard. Untouched ones cost address
-    /// space, and 1/512 of it for page tables.
+    /// 64 KiB. Untouched ones cost address space, and 1/512 of it for page
+    /// tables. (A panic with its backtrace fits into 16 KiB.)
     pub stack_bytes: usize,
     /// Stackful coroutines alive at once, over all vCPUs. Default 1,048,576.
     /// With mapped guards fewer can be had, as the error then says.
@@ -71,7 +71,7 @@ pub enum Guards {
 impl Default for StackConfig {
     fn default() -> StackConfig {
         StackConfig {
-            stack_bytes: 60 << 10,
+            stack_bytes: 64 << 10,
             stacks_max: 1 << 20,
             idle_stacks_max: 256,
             idle_time: Duration::from_secs(1),

@@ -73,6 +73,7 @@ struct Cache {
     /// The least length of `warm` in this period.
     warm_min: usize,
     n_taken: u64,
+    n_given: u64,
     n_reused: u64,
 }
 
@@ -144,7 +145,9 @@ impl StackPool {
             slot
         } else {
             drop(cache);
-            self.take_cold(vcpu)?
+            self.take_cold(vcpu).inspect_err(|_| {
+                self.caches[vcpu].cache.lock().n_taken -= 1;
+            })?
         };
         Ok((slot, self.slab.base(slot)))
     }
@@ -205,6 +208,7 @@ impl StackPool {
     #[inline]
     pub(crate) fn give(&self, vcpu: usize, slot: Slot) {
         let mut cache = self.caches[vcpu].cache.lock();
+        cache.n_given += 1;
         cache.warm.push_back(slot);
         if cache.warm.len() > self.idle_stacks_max {
             let n_oldest = TRIM.min(cache.warm.len());
@@ -280,17 +284,16 @@ impl StackPool {
             lost: self.n_lost.load(Ordering::Relaxed),
             ..StackStats::default()
         };
-        let mut unused = stats.lost;
+        let mut given = stats.lost as u64;
         for place in &self.caches {
             let cache = place.cache.lock();
             stats.taken += cache.n_taken;
             stats.reused += cache.n_reused;
             stats.idle += cache.warm.len();
-            unused += cache.warm.len() + cache.cold.len();
+            given += cache.n_given;
         }
-        let depot = self.depot.lock();
-        stats.made = depot.made.n_slots;
-        stats.in_use = stats.made.saturating_sub(unused + depot.cold.len());
+        stats.in_use = stats.taken.saturating_sub(given) as usize;
+        stats.made = self.depot.lock().made.n_slots;
         stats
     }
 }

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corosensei::stack::{STACK_ALIGNMENT, Stack};
+use corosensei::stack::Stack;
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
@@ -22,11 +22,6 @@ use super::{Guards, StackConfig, StackError};
 
 /// Slots that become usable in one step.
 const SLOTS_AT_ONCE: usize = 512;
-/// Stacks begin at so many places in their page, in turn: else the same lines
-/// of all of them would compete for one set of the cache.
-const N_COLOURS: usize = 8;
-/// The distance between those places.
-const COLOUR_BYTES: usize = 192;
 
 /// Number of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +89,7 @@ impl Slab {
     pub(crate) fn new(config: &StackConfig) -> Result<Slab, StackError> {
         let page = rustix::param::page_size();
         let guard_bytes = page;
-        let slot_bytes = slot_bytes(config.stack_bytes + colour_span(), guard_bytes, page);
+        let slot_bytes = config.stack_bytes.next_multiple_of(page) + guard_bytes;
         let bytes = slot_bytes.saturating_mul(config.stacks_max);
         let reserve = |errno: Errno| StackError::Reserve {
             bytes,
@@ -138,7 +133,7 @@ impl Slab {
 
     /// Bytes of a stack that can be used.
     pub(crate) fn stack_bytes(&self) -> usize {
-        self.slot_bytes - self.guard_bytes - colour_span()
+        self.slot_bytes - self.guard_bytes
     }
 
     fn slot_start(&self, slot: usize) -> NonNull<c_void> {
@@ -203,13 +198,11 @@ impl Slab {
 
     /// Where the stack of a slot begins.
     pub(crate) fn base(&self, slot: Slot) -> Base {
-        let slot = slot.0 as usize;
-        let end = self.slot_start(slot).addr().get() + self.slot_bytes;
-        let base = (end - slot % N_COLOURS * COLOUR_BYTES) & !(STACK_ALIGNMENT - 1);
-        let bytes = base - (end - self.slot_bytes);
+        let limit = self.slot_start(slot.0 as usize).addr();
         Base {
-            base: NonZeroUsize::new(base).expect("mappings are not at address 0"),
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            // A slot is at most 1 GiB and a guard.
+            base: limit.saturating_add(self.slot_bytes),
+            bytes: self.slot_bytes as u32,
         }
     }
 
@@ -242,28 +235,11 @@ impl Drop for Slab {
     }
 }
 
-/// What the colours take from each stack.
-const fn colour_span() -> usize {
-    (N_COLOURS - 1) * COLOUR_BYTES
-}
-
-/// Bytes of a slot: an odd number of pages. With a power of two, the pages that
-/// stacks begin in would all compete for a small part of the second-level cache.
-fn slot_bytes(stack_bytes: usize, guard_bytes: usize, page: usize) -> usize {
-    let n_pages = (stack_bytes + guard_bytes).div_ceil(page) | 1;
-    n_pages * page
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use corosensei::stack::STACK_ALIGNMENT;
 
-    #[test]
-    fn slots_are_an_odd_number_of_pages() {
-        for (stack_kib, n_pages) in [(16, 5), (60, 17), (64, 17), (68, 19), (256, 65)] {
-            assert_eq!(slot_bytes(stack_kib << 10, 4096, 4096), n_pages << 12);
-        }
-    }
+    use super::*;
 
     #[test]
     fn every_stack_has_what_was_asked_for() {
