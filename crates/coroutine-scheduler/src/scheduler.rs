@@ -264,6 +264,12 @@ impl Shared {
     /// Ends a task in hand on a thread that has no vCPU.
     pub(crate) fn finish_elsewhere(&self, task: TaskRef) {
         self.n_ended_elsewhere.fetch_add(1, Ordering::Relaxed);
+        self.end(task);
+    }
+
+    /// Ends a task in hand whose body is gone; who calls counts it.
+    pub(crate) fn end(&self, task: TaskRef) {
+        // First: who is told of the end may spawn another in its place.
         self.registry.remove(task.header().id());
         task.finish();
         task.release();

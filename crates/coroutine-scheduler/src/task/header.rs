@@ -119,6 +119,17 @@ impl Header {
             .store(all.saturating_add(units), Ordering::Relaxed);
     }
 
+    /// Notes a run of so many ticks; for whoever has the task in hand. `charged`
+    /// cycles count instead of them where the body charged any.
+    pub(crate) fn note_run(&self, charged: u64, ran: u64) {
+        let executions = self.n_executions.load(Ordering::Relaxed);
+        self.n_executions
+            .store(executions.wrapping_add(1), Ordering::Relaxed);
+        let used = if charged == 0 { ran } else { charged };
+        add_own(&self.used_cycles, used);
+        add_own(&self.run_ticks, ran);
+    }
+
     /// Goes to another level, with a fresh account.
     pub(crate) fn move_to(&self, level: Priority) {
         self.set_level(level);

@@ -209,9 +209,7 @@ impl Local<'_> {
         core.deques[level.level()].push(task);
         self.mark(level);
         self.shared().idle.light_barrier();
-        if let Some(sleeper) = self.shared().idle.take_sleeper() {
-            self.shared().vcpus[sleeper].parker.unpark();
-        }
+        self.shared().wake_sleeper();
     }
 
     #[inline]
@@ -511,7 +509,7 @@ impl Local<'_> {
         loop {
             let has_work = self.search_once();
             if has_work {
-                core.last_ticks.set(self.account_idle());
+                self.account_idle();
                 if shared.idle.end_search() && shared.anything_waits() {
                     shared.wake_for(Priority::Low);
                 }
@@ -534,7 +532,7 @@ impl Local<'_> {
         }
         let now = clock::ticks();
         if now >= self.core().deadline_ticks.get() {
-            self.core().last_ticks.set(self.account_idle());
+            self.account_idle();
             self.fire_timers();
         }
         if !self.levels_here(vcpu).is_empty() {
@@ -592,13 +590,12 @@ impl Local<'_> {
         was_woken
     }
 
-    /// Time since the last note was idle; gives now.
-    fn account_idle(&self) -> u64 {
+    /// Time since the last note was idle.
+    fn account_idle(&self) {
         let now = clock::ticks();
         let since = now.saturating_sub(self.core().last_ticks.get());
         add_own(&self.vcpu().counters.idle_ticks, since);
         self.core().last_ticks.set(now);
-        now
     }
 
     // Running.
@@ -679,14 +676,7 @@ impl Local<'_> {
         let header = task.header();
         let shared = self.shared();
         self.task.set(None);
-        let charged = self.charged.get();
-        let used = if charged == 0 { ran } else { charged };
-        add_own(&header.used_cycles, used);
-        add_own(&header.run_ticks, ran);
-        let executions = header.n_executions.load(Ordering::Relaxed);
-        header
-            .n_executions
-            .store(executions.wrapping_add(1), Ordering::Relaxed);
+        header.note_run(self.charged.get(), ran);
         header.set_running_on(None);
         shared.note_unstuck(header.id());
         if has_ended {
@@ -713,14 +703,7 @@ impl Local<'_> {
         let header = task.header();
         let core = self.core();
         let counters = &self.vcpu().counters;
-        let executions = header.n_executions.load(Ordering::Relaxed);
-        header
-            .n_executions
-            .store(executions.wrapping_add(1), Ordering::Relaxed);
-        let charged = self.charged.get();
-        let used = if charged == 0 { ran } else { charged };
-        add_own(&header.used_cycles, used);
-        add_own(&header.run_ticks, ran);
+        header.note_run(self.charged.get(), ran);
         if self.shared().policy_counts {
             header.add_level_ticks(ran);
             self.settle_level(task);
@@ -792,9 +775,7 @@ impl Local<'_> {
         self.mark(level);
         if !is_alone {
             self.shared().idle.light_barrier();
-            if let Some(sleeper) = self.shared().idle.take_sleeper() {
-                self.shared().vcpus[sleeper].parker.unpark();
-            }
+            self.shared().wake_sleeper();
         }
     }
 
@@ -835,16 +816,11 @@ impl Local<'_> {
 
     fn finish(&self, task: TaskRef) {
         let core = self.core();
-        let shared = self.shared();
         if core.last_task.get() == Some(task) {
             core.last_task.set(None);
         }
         add_own(&self.vcpu().counters.ended, 1);
-        // First: who is told of the end may spawn another in its place.
-        shared.registry.remove(task.header().id());
-        task.finish();
-        task.release();
-        shared.note_end();
+        self.shared().end(task);
     }
 
     fn check_deadline(&self, task: TaskRef) {

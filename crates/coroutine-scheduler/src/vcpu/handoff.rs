@@ -104,13 +104,7 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
-        let limit = WEAK_PER_VCPU * self.vcpus.len();
-        if self.handoffs.n_weak.load(Ordering::SeqCst) >= limit {
-            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        let Some(spare) = self.find_spare() else {
-            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+        let Some(spare) = self.admit_spare() else {
             return false;
         };
         let Some(grip) = vcpu.holder.lock().grip.clone() else {
@@ -136,10 +130,7 @@ impl Shared {
 
     /// The holder of a vCPU gives it away: it is going to block.
     pub(crate) fn give_away(&self, index: usize, grip: &Grip) {
-        let limit = WEAK_PER_VCPU * self.vcpus.len();
-        let has_room = self.handoffs.n_weak.load(Ordering::SeqCst) < limit;
-        let Some(spare) = has_room.then(|| self.find_spare()).flatten() else {
-            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+        let Some(spare) = self.admit_spare() else {
             return;
         };
         if grip.give_away(&self.idle) {
@@ -168,6 +159,18 @@ impl Shared {
         vcpu.holder.lock().grip = Some(Arc::new(Grip::new()));
         *spare.vcpu.lock() = Some(index);
         spare.parker.unpark();
+    }
+
+    /// A thread for a vCPU, unless there are too many weak ones already or none
+    /// is to be had: then the refusal is counted.
+    fn admit_spare(&self) -> Option<Arc<Spare>> {
+        let limit = WEAK_PER_VCPU * self.vcpus.len();
+        let has_room = self.handoffs.n_weak.load(Ordering::SeqCst) < limit;
+        let spare = has_room.then(|| self.find_spare()).flatten();
+        if spare.is_none() {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        spare
     }
 
     /// A thread that waits for a vCPU: a parked one, or a new one.
@@ -238,7 +241,8 @@ pub(crate) fn precise_timers() {
 /// so nobody waits for it; the coroutine then ends its poll on this one.
 /// Outside of a coroutine it just runs the code.
 ///
-/// Where there are too many such threads already, the code runs all the same and the vCPU waits.
+/// Where there are too many such threads already, the code runs all the same and
+/// the vCPU waits.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
     body()

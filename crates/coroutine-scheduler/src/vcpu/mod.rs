@@ -21,7 +21,7 @@
 //!
 //! A thread shuts down in steps: 1 the scheduler closes every coroutine, 2 the
 //! vCPUs drop bodies until none is left, 3 the last one tells all, 4 each
-//! leaves its loop, puts its `Core` back and ends.
+//! leaves its loop and ends.
 
 mod core;
 #[allow(unsafe_code, reason = "a core's place, touched by its holder: rule G1")]
@@ -336,11 +336,20 @@ impl Shared {
     /// Makes sure that somebody looks at new work of a level: wakes a sleeper,
     /// or asks a vCPU that runs something less urgent.
     pub(crate) fn wake_for(&self, level: Priority) {
-        if let Some(sleeper) = self.idle.take_sleeper() {
-            self.vcpus[sleeper].parker.unpark();
-        } else if level > Priority::Low {
+        if !self.wake_sleeper() && level > Priority::Low {
             self.preempt_for(level);
         }
+    }
+
+    /// After a barrier: wakes a sleeper, unless somebody searches; whether it
+    /// did.
+    #[inline]
+    pub(crate) fn wake_sleeper(&self) -> bool {
+        let sleeper = self.idle.take_sleeper();
+        if let Some(sleeper) = sleeper {
+            self.vcpus[sleeper].parker.unpark();
+        }
+        sleeper.is_some()
     }
 
     /// Wakes a vCPU for what only it can run.
