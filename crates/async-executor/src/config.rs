@@ -28,6 +28,12 @@ pub struct JitConfig {
     /// Off by default: the trap has the exact pc and address, and registers
     /// may show values from before.
     pub exact_faults: bool,
+    /// No other hart, and nothing else, reads or writes the guest's memory
+    /// while code runs: read-modify-writes become plain loads and stores, and
+    /// fences cost nothing. Must be off for a context whose executors run harts
+    /// of the same memory on several threads, and for memory that another
+    /// process maps too: atomics would lose updates there. Off by default.
+    pub single_hart: bool,
     /// Most bytes of host code. Code beyond it is interpreted. Default and
     /// largest value: 128 MiB; memory is taken as code comes.
     pub code_bytes_max: usize,
@@ -43,6 +49,7 @@ impl JitConfig {
             inline_insts_max: 80,
             inline_recursion_max: 1,
             exact_faults: false,
+            single_hart: false,
             code_bytes_max: 128 << 20,
         }
         .overridden()
@@ -78,6 +85,7 @@ impl JitConfig {
             counting: kind == Kind::Counting,
             single: kind == Kind::Single,
             exact_faults: self.exact_faults,
+            single_hart: self.single_hart,
             fma: host_has_fma(),
         }
     }

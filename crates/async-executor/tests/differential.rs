@@ -382,8 +382,15 @@ fn candidates(seed: u64) -> Vec<Candidate> {
     config.threshold = [0, 1, 2, 20][seed as usize % 4];
     let mut exact = config;
     exact.exact_faults = true;
+    let mut alone = config;
+    alone.single_hart = true;
     vec![
         ("jit", Box::new(JitExecutor::new(config)), false),
+        (
+            "jit for a single hart",
+            Box::new(JitExecutor::new(alone)),
+            false,
+        ),
         (
             "jit with exact faults",
             Box::new(JitExecutor::new(exact)),

@@ -31,8 +31,14 @@ const ENGINES: &[Engine] = &[
     ("jit", || {
         Box::new(JitExecutor::new(eager(JitConfig::foreground())))
     }),
+    ("jit for a single hart", || {
+        Box::new(JitExecutor::new(alone(eager(JitConfig::foreground()))))
+    }),
     ("hybrid", || {
         Box::new(HybridExecutor::new(eager(JitConfig::background())))
+    }),
+    ("hybrid for a single hart", || {
+        Box::new(HybridExecutor::new(alone(eager(JitConfig::background()))))
     }),
 ];
 
@@ -41,6 +47,11 @@ const ENGINES: &[Engine] = &[
 fn eager(mut config: JitConfig) -> JitConfig {
     config.threshold = 0;
     config.exact_faults = true;
+    config
+}
+
+fn alone(mut config: JitConfig) -> JitConfig {
+    config.single_hart = true;
     config
 }
 

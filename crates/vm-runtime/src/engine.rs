@@ -1,7 +1,7 @@
 //! The engines to choose from, in one place.
 
 use async_executor::{
-    Executor, HybridExecutor, InterpStats, InterpreterExecutor, JitExecutor, JitStats,
+    Executor, HybridExecutor, InterpStats, InterpreterExecutor, JitConfig, JitExecutor, JitStats,
 };
 
 /// Which engine runs a guest.
@@ -40,13 +40,19 @@ pub trait Engine: Executor {
     fn counters(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Makes an engine.
+/// Makes an engine for a [`Process`](crate::Process), which has one hart and
+/// shares its memory with nobody, so that its atomics need not be atomic
+/// ([`JitConfig::single_hart`]).
 #[must_use]
 pub fn build_engine(kind: EngineKind) -> Box<dyn Engine> {
+    let alone = |mut config: JitConfig| {
+        config.single_hart = true;
+        config
+    };
     match kind {
         EngineKind::Interp => Box::new(InterpreterExecutor::new()),
-        EngineKind::Jit => Box::new(JitExecutor::default()),
-        EngineKind::Hybrid => Box::new(HybridExecutor::default()),
+        EngineKind::Jit => Box::new(JitExecutor::new(alone(JitConfig::foreground()))),
+        EngineKind::Hybrid => Box::new(HybridExecutor::new(alone(JitConfig::background()))),
     }
 }
 

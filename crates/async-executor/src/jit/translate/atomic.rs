@@ -2,6 +2,11 @@
 //! store-conditional is a compare-and-swap with what its load-reserved read:
 //! it also succeeds after the value changed and changed back, as in other
 //! user-mode emulators; compilers' loops do not depend on the difference.
+//!
+//! Where the hart is alone with its memory ([`JitConfig::single_hart`]) both
+//! are a plain load and a plain store: nobody can come between.
+//!
+//! [`JitConfig::single_hart`]: crate::JitConfig::single_hart
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
@@ -35,8 +40,38 @@ impl Translator<'_> {
         let address = self.aligned_address(a.rs1, ty);
         let operand = self.narrow_to(a.rs2, ty);
         let flags = self.guest_flags;
-        let old = self.b.ins().atomic_rmw(ty, flags, op, address, operand);
+        let old = if self.flavour.single_hart {
+            let old = self.b.ins().load(ty, flags, address, 0);
+            self.accessed();
+            let new = self.combine(op, old, operand);
+            self.b.ins().store(flags, new, address, 0);
+            self.accessed();
+            old
+        } else {
+            self.b.ins().atomic_rmw(ty, flags, op, address, operand)
+        };
         self.set_widened(a.rd, old, ty);
+    }
+
+    /// What a read-modify-write stores.
+    fn combine(&mut self, op: AtomicRmwOp, old: Value, operand: Value) -> Value {
+        let ins = self.b.ins();
+        match op {
+            AtomicRmwOp::Add => ins.iadd(old, operand),
+            AtomicRmwOp::Sub => ins.isub(old, operand),
+            AtomicRmwOp::And => ins.band(old, operand),
+            AtomicRmwOp::Nand => {
+                let both = ins.band(old, operand);
+                self.b.ins().bnot(both)
+            }
+            AtomicRmwOp::Or => ins.bor(old, operand),
+            AtomicRmwOp::Xor => ins.bxor(old, operand),
+            AtomicRmwOp::Xchg => operand,
+            AtomicRmwOp::Umin => ins.umin(old, operand),
+            AtomicRmwOp::Umax => ins.umax(old, operand),
+            AtomicRmwOp::Smin => ins.smin(old, operand),
+            AtomicRmwOp::Smax => ins.smax(old, operand),
+        }
     }
 
     pub(super) fn load_reserved(&mut self, a: Lr, ty: Type) {
@@ -46,7 +81,13 @@ impl Translator<'_> {
             self.full_barrier();
         }
         let flags = self.guest_flags;
-        let value = self.b.ins().atomic_load(ty, flags, address);
+        let value = if self.flavour.single_hart {
+            let value = self.b.ins().load(ty, flags, address, 0);
+            self.accessed();
+            value
+        } else {
+            self.b.ins().atomic_load(ty, flags, address)
+        };
         let zero_extended = if ty == I64 {
             value
         } else {
@@ -94,11 +135,23 @@ impl Translator<'_> {
             self.b.ins().ireduce(ty, expected)
         };
         let flags = self.guest_flags;
-        let found = self.b.ins().atomic_cas(flags, address, expected, new);
+        let failed_here = if self.flavour.single_hart {
+            let found = self.b.ins().load(ty, flags, address, 0);
+            self.accessed();
+            let same = self.b.ins().icmp(IntCC::Equal, found, expected);
+            let store = self.b.create_block();
+            self.b.ins().brif(same, store, &[], fail, &[]);
+            self.switch_to(store);
+            self.b.ins().store(flags, new, address, 0);
+            self.accessed();
+            self.iconst(0)
+        } else {
+            let found = self.b.ins().atomic_cas(flags, address, expected, new);
+            let differs = self.b.ins().icmp(IntCC::NotEqual, found, expected);
+            self.bool_to_x(differs)
+        };
         self.store_hart(none, layout::RESERVATION_ADDR);
-        let differs = self.b.ins().icmp(IntCC::NotEqual, found, expected);
-        let differs = self.bool_to_x(differs);
-        self.b.ins().jump(done, &[differs.into()]);
+        self.b.ins().jump(done, &[failed_here.into()]);
 
         self.switch_to(done);
         self.set_x(a.rd, failed);

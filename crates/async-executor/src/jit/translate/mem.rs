@@ -87,8 +87,13 @@ impl Translator<'_> {
         }
     }
 
-    /// Orders everything before with everything after.
+    /// Orders everything before with everything after, for the harts that
+    /// could see the difference.
     pub(super) fn full_barrier(&mut self) {
+        if self.flavour.single_hart {
+            self.b.ins().sequence_point();
+            return;
+        }
         // A locked operation on a line of our own is several times cheaper
         // than mfence on most hosts, and orders as much.
         let word = self

@@ -46,6 +46,8 @@ pub(crate) struct Flavour {
     /// All registers are in the hart at each memory access, so that a fault
     /// leaves them exact.
     pub(crate) exact_faults: bool,
+    /// No other hart sees this memory: atomics need not be atomic.
+    pub(crate) single_hart: bool,
     /// The host has fused multiply-add.
     pub(crate) fma: bool,
 }
