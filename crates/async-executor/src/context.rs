@@ -34,6 +34,7 @@ pub struct AsyncExecutionContext {
 struct Inner {
     config: JitConfig,
     counts: Counts,
+    runs: Mutex<Vec<Arc<RunCounts>>>,
     /// Caches by address space and kind of code. Executors keep theirs alive.
     caches: Mutex<HashMap<(u64, Kind), Weak<CodeCache>>>,
     queue: Mutex<Option<Sender<Job>>>,
@@ -62,8 +63,22 @@ pub(crate) struct Counts {
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) invalidated: AtomicU64,
+}
+
+/// What one executor counts while it runs, often: its own, since a shared
+/// counter would cost as much as what is counted.
+#[derive(Default)]
+pub(crate) struct RunCounts {
     pub(crate) entries: AtomicU64,
     pub(crate) steps: AtomicU64,
+}
+
+impl RunCounts {
+    /// Counts one. Only the executor that the counter belongs to may.
+    #[inline]
+    pub(crate) fn one(counter: &AtomicU64) {
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
 }
 
 impl Counts {
@@ -85,6 +100,7 @@ impl AsyncExecutionContext {
         let inner = Inner {
             config,
             counts: Counts::default(),
+            runs: Mutex::default(),
             caches: Mutex::default(),
             queue: Mutex::default(),
         };
@@ -104,6 +120,11 @@ impl AsyncExecutionContext {
     pub fn stats(&self) -> JitStats {
         let c = &self.inner.counts;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (mut code_entries, mut insts_interpreted_from_code) = (0, 0);
+        for run in &*self.inner.runs.lock() {
+            code_entries += get(&run.entries);
+            insts_interpreted_from_code += get(&run.steps);
+        }
         JitStats {
             regions_compiled: get(&c.regions),
             blocks_compiled: get(&c.blocks),
@@ -115,8 +136,8 @@ impl AsyncExecutionContext {
             regions_failed: get(&c.failed),
             regions_discarded: get(&c.discarded),
             regions_invalidated: get(&c.invalidated),
-            code_entries: get(&c.entries),
-            insts_interpreted_from_code: get(&c.steps),
+            code_entries,
+            insts_interpreted_from_code,
         }
     }
 
@@ -130,6 +151,25 @@ impl AsyncExecutionContext {
 
     pub(crate) fn counts(&self) -> &Counts {
         &self.inner.counts
+    }
+
+    /// Counters for one more executor. Those of executors that are gone are
+    /// merged, so that the list is no longer than there are executors.
+    pub(crate) fn join(&self) -> Arc<RunCounts> {
+        let mine = Arc::new(RunCounts::default());
+        let mut runs = self.inner.runs.lock();
+        let (alive, gone): (Vec<_>, Vec<_>) =
+            runs.drain(..).partition(|run| Arc::strong_count(run) > 1);
+        let sum = |of: fn(&RunCounts) -> &AtomicU64| {
+            AtomicU64::new(gone.iter().map(|run| of(run).load(Ordering::Relaxed)).sum())
+        };
+        *runs = alive;
+        runs.push(Arc::new(RunCounts {
+            entries: sum(|run| &run.entries),
+            steps: sum(|run| &run.steps),
+        }));
+        runs.push(Arc::clone(&mine));
+        mine
     }
 
     /// The cache of an address space.

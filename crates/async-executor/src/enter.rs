@@ -7,17 +7,23 @@
 //!   compiled for.
 //! - **E2** Generated code keeps no Rust value alive and owns nothing: leaving
 //!   its frames by restoring rsp drops nothing.
-//! - **E3** MXCSR is the guest's inside generated code only; every way out
-//!   stores it and loads the default, every way in loads it again.
+//! - **E3** The rounding mode and the masks in MXCSR are the guest's inside
+//!   generated code only; every way out stores MXCSR and sees to it that they
+//!   are the default, every way in loads it again. Its flags mean nothing
+//!   outside: Rust neither reads them nor depends on them.
 
 use std::arch::naked_asm;
 
 use vm_core::hart::HartState;
 
+use crate::cache::arena::ARENA_BYTES;
 use crate::jit::abi;
 
 /// MXCSR as Rust expects it: nearest, all exceptions masked, no flags.
 pub(crate) const MXCSR_DEFAULT: u32 = 0x1f80;
+
+/// The flags of exceptions that have happened, in MXCSR.
+const MXCSR_FLAGS_MASK: u32 = 0x3f;
 
 static DEFAULT: u32 = MXCSR_DEFAULT;
 
@@ -30,6 +36,12 @@ pub(crate) fn cold_entry_code() -> [u8; 6] {
 /// Runs generated code from `code` until it returns to its caller; gives what
 /// it left in rax. After a fault in it, that is 1.
 ///
+/// With `goes_on`, a guest return to an address that has code is followed at
+/// once while the preempt word is zero, as code does with its own transfers.
+/// For harts whose frames below are of no interest: a program spends its life
+/// in functions that were entered after some call of the environment, and
+/// coming out here for each return is dear.
+///
 /// # Safety
 /// E1.
 #[unsafe(naked)]
@@ -38,6 +50,7 @@ pub(crate) unsafe extern "sysv64" fn enter(
     hart: *mut HartState,
     base: *mut u8,
     pc: u64,
+    goes_on: bool,
 ) -> u64 {
     naked_asm!(
         "push rbp",
@@ -50,18 +63,44 @@ pub(crate) unsafe extern "sysv64" fn enter(
         "push [rsi + {unwind}]", // entries nest
         "mov [rsi + {unwind}], rsp",
         "mov r12, rsi",
+        "mov r13, rdx",
+        "movzx r14d, r8b",
         "ldmxcsr [rsi + {mxcsr}]",
         "mov rax, rdi",
-        "mov rdi, rsi",
-        "mov rsi, rdx",
         "mov rdx, rcx",
+        "3:",
+        "mov rdi, r12",
+        "mov rsi, r13",
         "call rax",
+        // Even, below 4 GiB, not preempted, a slot that is set: on to it.
+        "lea rcx, [r14 - 1]", // all ones where it does not go on
+        "or rcx, rax",
+        "shr rcx, 32",
+        "jnz hartloom_left_generated_code",
+        "test al, 1",
+        "jnz hartloom_left_generated_code",
+        "mov rcx, [r12 + {preempt}]",
+        "cmp dword ptr [rcx], 0",
+        "jne hartloom_left_generated_code",
+        "mov rcx, [r12 + {slots}]",
+        "mov esi, [rcx + 2 * rax]",
+        "test esi, esi",
+        "jz hartloom_left_generated_code",
+        "mov rdx, rax",
+        "lea rax, [rcx + rsi - {arena}]",
+        "jmp 3b",
         // The fault handler goes on at this symbol, with rsp from UNWIND, the
         // hart in r12 and 1 in rax.
         ".globl hartloom_left_generated_code",
         "hartloom_left_generated_code:",
         "stmxcsr [r12 + {mxcsr}]",
+        // Loading is slow, and most guests round to nearest, as Rust does.
+        "mov ecx, [r12 + {mxcsr}]",
+        "and ecx, {not_flags}",
+        "cmp ecx, {default_value}",
+        "je 2f",
         "ldmxcsr [rip + {default}]",
+        "2:",
         "pop [r12 + {unwind}]",
         "pop r15",
         "pop r14",
@@ -72,6 +111,11 @@ pub(crate) unsafe extern "sysv64" fn enter(
         "ret",
         unwind = const abi::word(abi::UNWIND),
         mxcsr = const abi::word(abi::MXCSR),
+        preempt = const abi::word(abi::PREEMPT),
+        slots = const abi::word(abi::SLOTS),
+        arena = const ARENA_BYTES,
+        not_flags = const !MXCSR_FLAGS_MASK,
+        default_value = const MXCSR_DEFAULT,
         default = sym DEFAULT,
     )
 }
@@ -126,31 +170,54 @@ way_to_rust! {
 
 /// MXCSR for a guest's `fflags` and `frm`; rounding to the nearest with ties
 /// away has no counterpart, nor have the reserved modes.
+#[inline]
 pub(crate) fn mxcsr_of(fflags: u32, frm: u32) -> Option<u32> {
     // RISC-V: nearest, zero, down, up. MXCSR: nearest, down, up, zero.
-    let rounding = match frm {
-        0 => 0,
-        1 => 3,
-        2 => 1,
-        3 => 2,
-        _ => return None,
-    };
-    let flags = (fflags >> 4 & 1) // NV
-        | (fflags >> 3 & 1) << 2 // DZ
-        | (fflags >> 2 & 1) << 3 // OF
-        | (fflags >> 1 & 1) << 4 // UF
-        | (fflags & 1) << 5; // NX
-    Some(MXCSR_DEFAULT | rounding << 13 | flags)
+    let rounding = *[0, 3, 1, 2].get(frm as usize)?;
+    Some(MXCSR_DEFAULT | rounding << 13 | u32::from(MXCSR_FLAGS[fflags as usize % 32]))
 }
 
 /// `fflags` for an MXCSR.
+#[inline]
 pub(crate) fn fflags_of(mxcsr: u32) -> u32 {
-    (mxcsr & 1) << 4
-        | (mxcsr >> 2 & 1) << 3
-        | (mxcsr >> 3 & 1) << 2
-        | (mxcsr >> 4 & 1) << 1
-        | (mxcsr >> 5 & 1)
+    u32::from(FFLAGS[mxcsr as usize % 64])
 }
+
+/// Bits of MXCSR, by bit of `fflags`: NX, UF, OF, DZ, NV.
+const MXCSR_BITS: [u8; 5] = [1 << 5, 1 << 4, 1 << 3, 1 << 2, 1];
+
+const MXCSR_FLAGS: [u8; 32] = {
+    let mut table = [0; 32];
+    let mut fflags = 0;
+    while fflags < 32 {
+        let mut bit = 0;
+        while bit < 5 {
+            if fflags >> bit & 1 == 1 {
+                table[fflags] |= MXCSR_BITS[bit];
+            }
+            bit += 1;
+        }
+        fflags += 1;
+    }
+    table
+};
+
+/// The inverse; MXCSR's flag of denormal operands has no counterpart.
+const FFLAGS: [u8; 64] = {
+    let mut table = [0; 64];
+    let mut mxcsr = 0;
+    while mxcsr < 64 {
+        let mut bit = 0;
+        while bit < 5 {
+            if mxcsr & MXCSR_BITS[bit] as usize != 0 {
+                table[mxcsr] |= 1 << bit;
+            }
+            bit += 1;
+        }
+        mxcsr += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -31,13 +31,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::hart::{Hart, HartState};
-use vm_core::isa::decode;
+use vm_core::isa::{Op, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{Cause, GuestAddr, Trap};
 
 use crate::cache::arena::ARENA_BYTES;
 use crate::cache::{CodeCache, Wanted};
-use crate::context::{AsyncExecutionContext, Counts, Kind};
+use crate::context::{AsyncExecutionContext, Counts, Kind, RunCounts};
 use crate::enter::{self, fflags_of, mxcsr_of};
 use crate::error::EngineError;
 use crate::exit::{Budget, Exit};
@@ -79,16 +79,18 @@ struct TierState {
     context: AsyncExecutionContext,
     mode: Mode,
     compiler: Compiler,
-    /// The caches in use, kept alive here.
+    /// The caches in use, kept alive here, but for the one that is lent to a
+    /// run: the hart enters and leaves too often to count references.
     caches: [Option<Arc<CodeCache>>; 3],
     space: u64,
+    counts: Arc<RunCounts>,
 }
 
 /// One call of [`Tiered::run`].
 struct Run<'a> {
     tiered: &'a mut Tiered,
     memory: &'a GuestMemory,
-    cache: Arc<CodeCache>,
+    cache: &'a Arc<CodeCache>,
     /// Beside the run, not in it: it is lent out while generated code runs,
     /// and nested calls write to the run meanwhile.
     frame: &'a Frame,
@@ -115,7 +117,7 @@ impl<'a> Run<'a> {
         tiered: &'a mut Tiered,
         frame: &'a Frame,
         memory: &'a GuestMemory,
-        cache: Arc<CodeCache>,
+        cache: &'a Arc<CodeCache>,
         preempt: &'a AtomicU32,
     ) -> Run<'a> {
         Run {
@@ -185,14 +187,16 @@ impl Tier for RunTier<'_> {
 }
 
 impl TierState {
-    /// The cache of `memory` for a kind of code, `None` where the host has no
-    /// room for one: then all is interpreted. Who wants to know beforehand asks
-    /// [`Tiered::prepare`].
-    fn cache(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
-        self.try_cache(memory, kind).ok()
+    /// Lends the cache of `memory` for a kind of code, `None` where the host
+    /// has no room for one: then all is interpreted. Who wants to know
+    /// beforehand asks [`Tiered::prepare`].
+    #[inline]
+    fn lend(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
+        self.try_lend(memory, kind).ok()
     }
 
-    fn try_cache(
+    #[inline]
+    fn try_lend(
         &mut self,
         memory: &GuestMemory,
         kind: Kind,
@@ -201,19 +205,23 @@ impl TierState {
             self.caches = [const { None }; 3];
             self.space = memory.identity();
         }
-        let place = &mut self.caches[kind as usize];
-        if let Some(cache) = place {
-            return Ok(Arc::clone(cache));
+        match self.caches[kind as usize].take() {
+            Some(cache) => Ok(cache),
+            None => self.context.cache(self.space, kind),
         }
-        let cache = self.context.cache(self.space, kind)?;
-        *place = Some(Arc::clone(&cache));
-        Ok(cache)
+    }
+
+    /// Takes a cache back.
+    #[inline]
+    fn keep(&mut self, kind: Kind, cache: Arc<CodeCache>) {
+        self.caches[kind as usize] = Some(cache);
     }
 }
 
 impl Tiered {
     pub(crate) fn new(context: AsyncExecutionContext, mode: Mode) -> Tiered {
         fault::install();
+        let counts = context.join();
         Tiered {
             core: InterpCore::new(),
             tier: TierState {
@@ -222,6 +230,7 @@ impl Tiered {
                 compiler: Compiler::default(),
                 caches: [const { None }; 3],
                 space: 0,
+                counts,
             },
             validated: 0,
             seen: None,
@@ -239,7 +248,9 @@ impl Tiered {
     /// Makes room for the code of `memory`, as
     /// [`Executor::prepare`](crate::Executor::prepare) says.
     pub(crate) fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
-        self.tier.try_cache(memory, Kind::Free).map(|_| ())
+        let cache = self.tier.try_lend(memory, Kind::Free)?;
+        self.tier.keep(Kind::Free, cache);
+        Ok(())
     }
 
     pub(crate) fn flush(&mut self) {
@@ -259,17 +270,17 @@ impl Tiered {
             Budget::Unlimited => (Kind::Free, u64::MAX),
             Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
         };
-        let Some(cache) = self.tier.cache(memory, kind) else {
+        let Some(cache) = self.tier.lend(memory, kind) else {
             return self.interpret(hart, memory, budget, preempt);
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, &cache);
-        let mut run = Run::new(self, &frame, memory, cache, preempt);
+        let mut run = Run::new(self, &frame, memory, &cache, preempt);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
-        unsafe {
+        let exit = unsafe {
             set_words(run, state, budget);
             loop {
                 let back = drive(run, state, false);
@@ -278,21 +289,26 @@ impl Tiered {
                     break exit;
                 }
             }
-        }
+        };
+        self.tier.keep(kind, cache);
+        exit
     }
 
     /// Runs the block at the hart's pc in compiled form.
     pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
-        let Some(cache) = self.tier.cache(memory, Kind::Single) else {
+        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
-        if mxcsr_of(0, hart.state.frm).is_some()
+        let exit = if mxcsr_of(0, hart.state.frm).is_some()
             && let Some(offset) = self.single(&cache, memory, hart.state.pc)
         {
-            return self.enter_single(hart, memory, cache, offset);
-        }
-        self.core.run_block(&mut hart.state, memory)
+            self.enter_single(hart, memory, &cache, offset)
+        } else {
+            self.core.run_block(&mut hart.state, memory)
+        };
+        self.tier.keep(Kind::Single, cache);
+        exit
     }
 
     /// Offset of the code of the one block at `pc`, compiled now if need be.
@@ -313,21 +329,27 @@ impl Tiered {
 
     /// Compiles the blocks at `pcs` that are not compiled yet; gives how many.
     pub(crate) fn batch(&mut self, memory: &GuestMemory, pcs: &[u64]) -> usize {
-        let Some(cache) = self.tier.cache(memory, Kind::Single) else {
+        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
             return 0;
         };
         self.follow(memory, &cache);
-        pcs.iter()
+        let compiled = pcs
+            .iter()
             .filter(|&&pc| cache.lookup(pc) == 0 && self.compile_single(&cache, memory, pc))
-            .count()
+            .count();
+        self.tier.keep(Kind::Single, cache);
+        compiled
     }
 
     /// Whether compiled code exists for `pc`, in any form.
     pub(crate) fn is_compiled(&mut self, memory: &GuestMemory, pc: u64) -> bool {
         [Kind::Free, Kind::Single].into_iter().any(|kind| {
-            self.tier
-                .cache(memory, kind)
-                .is_some_and(|c| c.lookup(pc) != 0)
+            let Some(cache) = self.tier.lend(memory, kind) else {
+                return false;
+            };
+            let is_compiled = cache.lookup(pc) != 0;
+            self.tier.keep(kind, cache);
+            is_compiled
         })
     }
 
@@ -346,19 +368,19 @@ impl Tiered {
         &mut self,
         hart: &mut Hart,
         memory: &GuestMemory,
-        cache: Arc<CodeCache>,
+        cache: &Arc<CodeCache>,
         offset: NonZero<u32>,
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
-        let frame = frame_of(state, memory, &cache);
+        let frame = frame_of(state, memory, cache);
         let mut run = Run::new(self, &frame, memory, cache, &NEVER);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
             set_words(run, state, u64::MAX);
             let start = (*state).pc;
-            let back = enter_code(run, state, offset.get());
+            let back = enter_code(run, state, offset.get(), false);
             if let Some(exit) = (*run).pending.take() {
                 return exit;
             }
@@ -399,23 +421,24 @@ impl Tiered {
     }
 
     /// Before compiled code runs: drops what no longer is what memory holds.
-    fn follow(&mut self, memory: &GuestMemory, cache: &CodeCache) {
+    #[inline]
+    fn follow(&mut self, memory: &GuestMemory, lent: &CodeCache) {
         let seen = Some((memory.identity(), memory.code_epoch()));
         if self.seen != seen {
             self.seen = seen;
             self.core.revalidate(memory);
         }
-        let revalidations = self.core.stats().revalidations;
-        if self.validated != revalidations {
-            self.validated = revalidations;
-            let mut dropped = cache.validate(memory);
-            for other in self.tier.caches.iter().flatten() {
-                if !std::ptr::eq(Arc::as_ptr(other), cache) {
-                    dropped += other.validate(memory);
-                }
-            }
-            Counts::add(&self.tier.context.counts().invalidated, dropped as u64);
+        if self.validated != self.core.revalidations() {
+            self.validate(memory, lent);
         }
+    }
+
+    #[cold]
+    fn validate(&mut self, memory: &GuestMemory, lent: &CodeCache) {
+        self.validated = self.core.revalidations();
+        let kept = self.tier.caches.iter().flatten().map(Arc::as_ref);
+        let dropped: usize = kept.chain([lent]).map(|c| c.validate(memory)).sum();
+        Counts::add(&self.tier.context.counts().invalidated, dropped as u64);
     }
 }
 
@@ -451,60 +474,35 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
     let mut declined = None;
     loop {
         // SAFETY: X1: between entries.
-        let stop = unsafe {
-            let (run, state) = (&mut *run, &mut *state);
-            let Tiered { core, tier, .. } = &mut *run.tiered;
-            let enabled = mxcsr_of(0, state.frm).is_some();
-            let hand_over = enabled && declined.is_none() && run.cache.lookup(state.pc) != 0;
-            if hand_over {
-                Stop::Handover
-            } else {
-                let budget = if run.budget_counts {
-                    state.engine[abi::BUDGET]
-                } else {
-                    u64::MAX
-                };
-                let mut control = Control {
-                    budget,
-                    preempt: run.preempt,
-                    nested,
-                    depth,
-                };
-                let mut tier = RunTier {
-                    state: tier,
-                    memory: run.memory,
-                    cache: &run.cache,
-                    declined: declined.take(),
-                    enabled,
-                };
-                let stop = core.run(state, run.memory, &mut control, &mut tier);
-                depth = control.depth;
-                if run.budget_counts {
-                    state.engine[abi::BUDGET] = control.budget;
-                }
-                stop
+        let compiled = unsafe {
+            let (run, state) = (&*run, &*state);
+            match declined {
+                None if mxcsr_of(0, state.frm).is_some() => run.cache.lookup(state.pc),
+                _ => 0,
             }
         };
-        match stop {
-            Stop::Exit(exit) => {
-                // SAFETY: X1: between entries.
-                unsafe { (*run).pending = Some(exit) };
-                return 1;
-            }
+        let offset = if compiled != 0 {
+            compiled
+        } else {
             // SAFETY: X1: between entries.
-            Stop::Returned => return unsafe { (*state).pc },
-            Stop::Handover => {}
-        }
-        // SAFETY: X1, X2, X3.
-        let mut back = unsafe {
-            let run_ref = &mut *run;
-            run_ref.tiered.follow(run_ref.memory, &run_ref.cache);
-            let offset = run_ref.cache.lookup((*state).pc);
-            if offset == 0 || mxcsr_of(0, (*state).frm).is_none() {
+            let (run, state) = unsafe { (&mut *run, &mut *state) };
+            match interpret_until_hot(run, state, nested, &mut depth, declined.take()) {
+                Stop::Exit(exit) => {
+                    run.pending = Some(exit);
+                    return 1;
+                }
+                Stop::Returned => return state.pc,
+                Stop::Handover => {}
+            }
+            run.tiered.follow(run.memory, run.cache);
+            let offset = run.cache.lookup(state.pc);
+            if offset == 0 || mxcsr_of(0, state.frm).is_none() {
                 continue; // dropped, or made unusable by what was interpreted
             }
-            enter_code(run, state, offset)
+            offset
         };
+        // SAFETY: X1, X2, X3.
+        let mut back = unsafe { enter_code(run, state, offset, !nested) };
         // SAFETY: X1: between entries.
         unsafe {
             if (*run).pending.is_some() {
@@ -534,6 +532,10 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
                 return back | 1;
             }
             if back & 1 == 1 {
+                if is_ecall(&*run, &*state) {
+                    (*run).pending = Some(Exit::Ecall);
+                    return 1;
+                }
                 // For the interpreter: it decides what is there.
                 declined = Some((*state).pc);
             } else if depth == 0 && nested {
@@ -546,24 +548,59 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
     }
 }
 
-/// Enters the code at `offset` for `state.pc`; afterwards flags are in the
+/// Lets the interpreter run from where compiled code is absent, or has declined.
+fn interpret_until_hot(
+    run: &mut Run<'_>,
+    state: &mut HartState,
+    nested: bool,
+    depth: &mut u32,
+    declined: Option<u64>,
+) -> Stop {
+    let Tiered { core, tier, .. } = &mut *run.tiered;
+    let budget = if run.budget_counts {
+        state.engine[abi::BUDGET]
+    } else {
+        u64::MAX
+    };
+    let mut control = Control {
+        budget,
+        preempt: run.preempt,
+        nested,
+        depth: *depth,
+    };
+    let mut tier = RunTier {
+        state: tier,
+        memory: run.memory,
+        cache: run.cache,
+        declined,
+        enabled: mxcsr_of(0, state.frm).is_some(),
+    };
+    let stop = core.run(state, run.memory, &mut control, &mut tier);
+    *depth = control.depth;
+    if run.budget_counts {
+        state.engine[abi::BUDGET] = control.budget;
+    }
+    stop
+}
+
+/// Enters the code at `offset` for `state.pc`, and with `goes_on` what guest
+/// returns out of it lead to; afterwards flags are in the
 /// hart again and a fault is the pending exit.
 ///
 /// # Safety
 /// X1, X2, X3; the hart's rounding mode has an MXCSR.
-unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32) -> u64 {
+unsafe fn enter_code(run: *mut Run<'_>, state: *mut HartState, offset: u32, goes_on: bool) -> u64 {
     // SAFETY: X1: not entered yet.
     let (code, base, pc, frame) = unsafe {
         let (run, state) = (&*run, &mut *state);
         let mxcsr = mxcsr_of(state.fflags, state.frm).unwrap_or(enter::MXCSR_DEFAULT);
         state.engine[abi::MXCSR] = u64::from(mxcsr);
-        let context = &run.tiered.tier.context;
-        Counts::add(&context.counts().entries, 1);
+        RunCounts::one(&run.tiered.tier.counts.entries);
         let base = run.memory.host_base();
         (run.cache.arena.entry(offset), base, state.pc, run.frame)
     };
     // SAFETY: X3 is what E1 asks for; the frame outlives the entry (F2).
-    let back = unsafe { fault::with_frame(frame, || enter::enter(code, state, base, pc)) };
+    let back = unsafe { fault::with_frame(frame, || enter::enter(code, state, base, pc, goes_on)) };
     // SAFETY: X1: left again.
     unsafe {
         let state = &mut *state;
@@ -611,7 +648,7 @@ unsafe fn catch_up(run: *mut Run<'_>, state: *mut HartState) {
     while stale != 0 && left > 0 {
         left -= 1;
         let at = run.memory.fetch(GuestAddr(state.pc)).map(decode);
-        Counts::add(&run.tiered.tier.context.counts().steps, 1);
+        RunCounts::one(&run.tiered.tier.counts.steps);
         if let Some(exit) = run.tiered.core.step(state, run.memory) {
             run.pending = Some(exit);
             return;
@@ -620,6 +657,14 @@ unsafe fn catch_up(run: *mut Run<'_>, state: *mut HartState) {
             stale &= !writes_of(decoded.inst);
         }
     }
+}
+
+/// Whether the hart is at an `ecall` that it has the budget for: the most
+/// frequent reason to leave code, and one that needs no interpreter.
+#[inline]
+fn is_ecall(run: &Run<'_>, state: &HartState) -> bool {
+    (!run.budget_counts || state.engine[abi::BUDGET] != 0)
+        && run.memory.fetch(GuestAddr(state.pc)) == Ok(Op::Ecall.row().matches)
 }
 
 fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
@@ -644,12 +689,12 @@ pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> 
         let run =
             std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
         (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
-        let before = (*run).tiered.core.stats().revalidations;
+        let before = (*run).tiered.core.revalidations();
         let mut back = drive(run, state, true);
-        if (*run).tiered.core.stats().revalidations != before {
+        if (*run).tiered.core.revalidations() != before {
             // Code changed: the compiled callers below may be what changed.
             let run = &mut *run;
-            run.tiered.follow(run.memory, &run.cache);
+            run.tiered.follow(run.memory, run.cache);
             back |= 1;
         }
         match mxcsr_of((*state).fflags, (*state).frm) {
@@ -672,7 +717,7 @@ pub(crate) extern "sysv64" fn interpret_one(state: *mut HartState, pc: u64) -> u
         let run =
             std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
         let (run, state) = (&mut *run, &mut *state);
-        Counts::add(&run.tiered.tier.context.counts().steps, 1);
+        RunCounts::one(&run.tiered.tier.counts.steps);
         state.pc = pc;
         state.fflags = fflags_of(state.engine[abi::MXCSR] as u32);
         if let Some(exit) = run.tiered.core.step(state, run.memory) {

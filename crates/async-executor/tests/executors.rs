@@ -49,6 +49,32 @@ fn engines() -> Vec<Box<dyn Executor>> {
     ]
 }
 
+/// A program that calls its environment from a function is entered once per
+/// call, whatever it returns to, and not interpreted once all is compiled.
+#[test]
+fn a_call_of_the_environment_costs_one_entry_and_no_interpretation() {
+    let memory = memory(
+        "loop: jal ra, call\naddi a0, a0, 1\nj loop\n\
+         call: addi a1, a1, 1\necall\naddi a1, a1, 1\nret",
+    );
+    let mut jit = JitExecutor::new(eager());
+    let mut hart = Hart::new(TEXT);
+    let mut counts = Vec::new();
+    for n in 0..200_u64 {
+        let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!(exit, Exit::Ecall);
+        assert_eq!(hart.pc(), TEXT.wrapping_offset(16));
+        assert_eq!((hart.x(XReg::A0), hart.x(XReg::A1)), (n, 2 * n + 1));
+        hart.state.pc += 4;
+        if n >= 100 {
+            counts.push((jit.stats().code_entries, jit.interp_stats().insts));
+        }
+    }
+    let (first, last) = (counts[0], counts[counts.len() - 1]);
+    assert_eq!(last.0 - first.0, counts.len() as u64 - 1, "entries");
+    assert_eq!(last.1, first.1, "interpreted instructions");
+}
+
 const SUM: &str = "loop: add a0, a0, a1\naddi a1, a1, -1\nbnez a1, loop\nebreak";
 
 fn sum_of(n: u64, engine: &mut dyn Executor, memory: &GuestMemory) -> u64 {

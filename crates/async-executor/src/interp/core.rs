@@ -211,6 +211,11 @@ impl InterpCore {
         self.stats
     }
 
+    /// How often decoded code was held against memory.
+    pub(crate) fn revalidations(&self) -> u64 {
+        self.stats.revalidations
+    }
+
     /// Makes sure that what is decoded is what `memory` holds.
     #[inline]
     fn attach(&mut self, memory: &GuestMemory) {

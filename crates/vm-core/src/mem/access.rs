@@ -135,6 +135,7 @@ impl GuestMemory {
     ///
     /// # Errors
     /// An instruction page fault at the first byte that is not executable.
+    #[inline]
     pub fn fetch(&self, pc: GuestAddr) -> Result<u32, Fault> {
         let low = self.fetch_half(pc)?;
         if low & 3 != 3 {
@@ -144,7 +145,13 @@ impl GuestMemory {
         Ok(u32::from(low) | u32::from(high) << 16)
     }
 
+    #[inline]
     fn fetch_half(&self, pc: GuestAddr) -> Result<u16, Fault> {
+        if let Some(host) = self.fast_host::<u16>(pc, Prot::EXEC) {
+            // SAFETY: M2: `fast_host` found it aligned and executable, and all
+            // permissions imply READ.
+            return Ok(unsafe { private::Sealed::load_relaxed(host) });
+        }
         self.check(pc, 2, Prot::EXEC, Cause::InstructionPageFault)?;
         Ok(self.gather(pc, 2) as u16)
     }
