@@ -157,7 +157,7 @@ const ROWS: &[SyscallRow] = &[
     row(53, "fchmodat", &[DirFd, Path, Mode], path::fchmodat, FileWrite, ""),
     row(54, "fchownat", &[DirFd, Path, Int, Int, Flags], path::fchownat, FileWrite, ""),
     row(55, "fchown", &[Fd, Int, Int], descriptor::fchown, Descriptor, ""),
-    row(56, "openat", &[DirFd, Path, Flags, Mode], path::openat, FileWrite, "of /proc/self: exe, fd/N, maps, cmdline and comm only"),
+    row(56, "openat", &[DirFd, Path, Flags, Mode], path::openat, FileWrite, "of /proc/self: exe, fd/N, maps, cmdline and comm only; fd/N is shared, not opened anew; links to fd/N are ELOOP"),
     row(57, "close", &[Fd], descriptor::close, Descriptor, ""),
     row(59, "pipe2", &[Pointer, Flags], descriptor::pipe2, Descriptor, ""),
     row(61, "getdents64", &[Fd, Pointer, Length], descriptor::getdents64, Descriptor, ""),
@@ -256,6 +256,7 @@ const ROWS: &[SyscallRow] = &[
     row(293, "rseq", &[Pointer, Length, Flags, Int], not_offered, Sync, "ENOSYS, which C libraries accept"),
     row(435, "clone3", &[Pointer, Length], not_offered, Class::Process, "not yet: ENOSYS"),
     row(439, "faccessat2", &[DirFd, Path, Mode, Flags], path::faccessat2, FileRead, ""),
+    row(452, "fchmodat2", &[DirFd, Path, Mode, Flags], path::fchmodat2, FileWrite, ""),
 ];
 
 /// All system calls that are known, by number.
