@@ -745,7 +745,7 @@ fn anonymous_mappings_come_where_they_may_and_go() {
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, PAGE, 3]), 0);
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, 8 * PAGE, 3]), ENOMEM);
     assert_eq!(g.call(nr::MPROTECT, &[0x200_0001, PAGE, 3]), EINVAL);
-    assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, PAGE, 8]), EINVAL);
+    assert_eq!(g.call(nr::MPROTECT, &[0x200_0000, PAGE, 16]), EINVAL);
     assert_eq!(g.call(nr::MUNMAP, &[0x200_0000, 2 * PAGE]), 0);
     assert_eq!(
         g.call(nr::MUNMAP, &[0x200_0000, 2 * PAGE]),
