@@ -32,7 +32,7 @@ use crate::signal::Signal;
 use crate::space::Space;
 use crate::syscall::signal::Signals;
 use crate::syscall::table::NUMBER_COUNT;
-use crate::syscall::{Effect, Limits};
+use crate::syscall::{Bounce, Effect, Limits};
 use crate::vfs::{FdTable, OpenFile};
 
 /// Smallest stack that is worth starting a program with.
@@ -158,7 +158,7 @@ impl Process {
             program,
             bias: loaded.bias,
             strace: config.strace,
-            bounce: Vec::new(),
+            bounce: Bounce::default(),
             waiting: None,
             counts: Box::new([0; NUMBER_COUNT + 1]),
             unknown_calls: 0,
