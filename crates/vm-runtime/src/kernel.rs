@@ -97,11 +97,13 @@ impl Kernel {
     }
 
     /// The end of a program whose own instruction at `pc` raised a signal.
-    pub(crate) fn fault(&self, signal: Signal, pc: GuestAddr, mut why: String) -> Outcome {
-        if let Some(handler) = self.signals.handler(signal) {
-            why = format!("{why}; the program's handler at {handler:#x} cannot be called yet");
+    pub(crate) fn fault(&self, signal: Signal, pc: GuestAddr, why: String) -> Outcome {
+        Outcome::Signalled {
+            signal,
+            pc,
+            why,
+            handler: self.signals.handler(signal),
         }
-        Outcome::Signalled { signal, pc, why }
     }
 
     /// An address with the function it is in: `0x10452 <main+0x12>`.

@@ -1011,6 +1011,23 @@ fn signals_to_itself_do_what_was_set() {
 }
 
 #[test]
+fn calls_that_are_not_there_yet_say_so_in_the_table() {
+    let g = &mut Guest::new();
+    for (number, name) in [
+        (102, "getitimer"),
+        (103, "setitimer"),
+        (107, "timer_create"),
+    ] {
+        assert_eq!(g.call(number, &[0, DATA, DATA]), ENOSYS, "{name}");
+        let row = vm_runtime::syscall_table()
+            .iter()
+            .find(|row| row.name == name);
+        assert!(row.unwrap().note.starts_with("not yet"), "{name}");
+    }
+    assert_eq!(g.process.stats().syscalls_unknown, 0);
+}
+
+#[test]
 fn a_pipe_without_readers_ends_the_writer_unless_ignored() {
     let g = &mut Guest::new();
     let (reader, writer) = pipe(g, 0);

@@ -66,7 +66,9 @@ impl Reservation {
     /// Linux merges two private mappings unless each was written to before it
     /// met the other (they have different `anon_vma`s then). So the space gets
     /// its one while it is still whole: all that is split off inherits it, and
-    /// nothing of the space is ever mapped anew.
+    /// nothing of the space is ever mapped anew. (With
+    /// `vm.overcommit_memory` = 2 it also keeps apart what was ever writable,
+    /// so that a guest there can come to more mappings than runs.)
     fn tie_together(&self) -> io::Result<()> {
         const FIRST_BYTES: usize = 4096;
         self.protect(0, FIRST_BYTES, true, true)?;

@@ -16,6 +16,7 @@ use signal_hook::{flag, low_level};
 use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine};
 
 use crate::flags::{RunArgs, StatsFormat};
+use crate::inherited;
 
 /// Runs a program; gives the exit status that hartloom is to end with.
 pub(crate) fn run(args: RunArgs) -> Result<u8> {
@@ -36,6 +37,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         memory_bytes_limit: args.memory.0,
         // The guest has our mask; its own calls decide from here on.
         umask: rustix::process::umask(Mode::empty()).bits(),
+        closed_stdio: inherited::closed_stdio(),
+        ignored_signals: inherited::ignored_signals(),
         strace: args
             .strace
             .then(|| Box::new(io::stderr()) as Box<dyn io::Write + Send>),
@@ -113,7 +116,7 @@ impl Interrupts {
         let (mut reader, writer) = UnixStream::pair()?;
         // What our parent had us ignore, as shells do for background jobs,
         // stays ignored.
-        let ignored = ignored_signals();
+        let ignored = inherited::ignored_signals();
         let wanted = [SIGINT, SIGTERM]
             .into_iter()
             .filter(|s| ignored >> (s - 1) & 1 == 0);
@@ -143,15 +146,6 @@ impl Interrupts {
         // Where it comes back, the exit status says it in another way.
         let _ = low_level::emulate_default_handler(signal);
     }
-}
-
-/// The signals that this process ignores, bit n-1 for signal n; none where the
-/// host does not say.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }
 
 /// What `--stats` shows.
