@@ -301,6 +301,24 @@ fn a_signal_that_has_a_handler_ends_the_program_with_a_message() {
     }
 }
 
+/// The guest's files stand beside those of hartloom, which opens one more to
+/// look at a path.
+#[test]
+fn a_program_can_open_as_many_files_as_its_limit_says() {
+    const EMFILE: i32 = 24;
+    // Opens until it fails; exits with why, or with 1 after another count.
+    let source = "
+        li s0, 3
+     1: li a7, 56; li a0, -100; la a1, path; li a2, 0; ecall
+        bltz a0, 2f; addi s0, s0, 1; j 1b
+     2: neg a0, a0; li t0, 1024; beq s0, t0, 3f; li a0, 1
+     3: li a7, 93; ecall
+     path: .dword 0x6c756e2f7665642f, 0x6c # /dev/null";
+    let dir = TempDir::new("open-files");
+    let status = run_from_shell(&dir, "ulimit -S -n 300;", source, "");
+    assert_eq!(status, Some(EMFILE));
+}
+
 /// A quarter of the memory; what the program asks for is what there is.
 #[test]
 fn the_stack_is_as_large_as_its_limit_says_and_small_memory_is_blamed() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine};
@@ -30,6 +31,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let idle = AtomicU32::new(0);
     let preempt = interrupts.as_ref().map_or(&idle, |i| &*i.preempt);
 
+    make_room_for_files();
     let environment = environment(&args);
     let environment: Vec<&[u8]> = environment.iter().map(|v| v.as_bytes()).collect();
     let command: Vec<&[u8]> = args.command.iter().map(|arg| arg.as_bytes()).collect();
@@ -82,6 +84,15 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         interrupts.end_as_by_default();
     }
     Ok(outcome.exit_status())
+}
+
+/// Lets this process have as many files open as it may: the guest's limit is
+/// its own, and its files stand beside ours.
+fn make_room_for_files() {
+    let had = getrlimit(Resource::Nofile);
+    let current = had.maximum;
+    // Where the host refuses, the guest gets EMFILE early.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..had });
 }
 
 /// The guest's environment: ours, unless cleared, and what `--env` sets.
