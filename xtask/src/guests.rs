@@ -624,11 +624,10 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::Workspace;
 
-    fn root() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace")
+    fn root() -> PathBuf {
+        Workspace::find().unwrap().root().to_owned()
     }
 
     /// Two checks at a time shared one, and one of them saw half a file.
@@ -644,18 +643,18 @@ mod tests {
 
     #[test]
     fn committed_files_match_the_manifest() {
-        let manifest = Manifest::load(root()).unwrap();
-        let (n_files, problems) = check_hashes(root(), &manifest).unwrap();
+        let manifest = Manifest::load(&root()).unwrap();
+        let (n_files, problems) = check_hashes(&root(), &manifest).unwrap();
         assert_eq!(problems, Vec::<String>::new());
         assert!(n_files > manifest.guests.len());
     }
 
     #[test]
     fn a_wrong_hash_and_a_missing_file_are_problems() {
-        let mut manifest = Manifest::load(root()).unwrap();
+        let mut manifest = Manifest::load(&root()).unwrap();
         manifest.guests[0].elf.sha256 = "00".to_owned();
         manifest.guests[1].elf.path = "bin/absent.elf".to_owned();
-        let (_, problems) = check_hashes(root(), &manifest).unwrap();
+        let (_, problems) = check_hashes(&root(), &manifest).unwrap();
         assert_eq!(
             problems.len(),
             3,
@@ -665,7 +664,7 @@ mod tests {
 
     #[test]
     fn the_manifest_is_written_as_it_is_read() {
-        let manifest = Manifest::load(root()).unwrap();
+        let manifest = Manifest::load(&root()).unwrap();
         let text = fs::read_to_string(root().join(GUESTS_DIR).join("manifest.json")).unwrap();
         assert_eq!(
             serde_json::to_string_pretty(&manifest).unwrap() + "\n",

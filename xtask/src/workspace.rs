@@ -51,23 +51,24 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Asks cargo, which knows about `CARGO_TARGET_DIR` and configuration files.
+    ///
+    /// The tree is the one `cargo xtask` runs from, and without cargo that of the
+    /// current directory. Never the one this program was built in: a checkout
+    /// that is moved or copied takes its target directory along.
     pub(crate) fn find() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
         let mut command = cargo();
-        command
-            .args([
-                "metadata",
-                "--format-version=1",
-                "--no-deps",
-                "--manifest-path",
-            ])
-            .arg(&manifest);
+        command.args(["metadata", "--format-version=1", "--no-deps"]);
+        if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command
+                .arg("--manifest-path")
+                .arg(Path::new(&package).join("Cargo.toml"));
+        }
         let output = command
             .output()
             .with_context(|| format!("cannot run {command:?}"))?;
         ensure!(
             output.status.success(),
-            "cargo metadata failed:\n{}",
+            "no workspace found: run `cargo xtask` inside a checkout\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
         let metadata: Value =
@@ -78,8 +79,16 @@ impl Workspace {
                 .with_context(|| format!("cargo metadata has no {key}"))?;
             Ok(PathBuf::from(text))
         };
+        let root = path("workspace_root")?;
+        let packages = metadata["packages"].as_array();
+        let is_ours = |package: &Value| package["name"] == env!("CARGO_PKG_NAME");
+        ensure!(
+            packages.is_some_and(|packages| packages.iter().any(is_ours)),
+            "{} is another workspace: run `cargo xtask` inside a checkout of this one",
+            root.display()
+        );
         Ok(Self {
-            root: path("workspace_root")?,
+            root,
             target: path("target_directory")?,
             metadata,
         })
