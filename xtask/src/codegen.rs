@@ -43,6 +43,7 @@ const PAGES: &[(&str, &[&str])] = &[
             "hartloom",
             "--",
             "syscalls",
+            "--markdown",
         ],
     ),
 ];
