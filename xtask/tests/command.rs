@@ -5,9 +5,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// The program of this tree, as in `crates/vm-runtime/tests/guest_programs.rs`.
+fn program() -> Command {
+    Command::new(std::env::var_os("CARGO_BIN_EXE_xtask").unwrap())
+}
+
 /// Runs a verb with this standard output.
 fn xtask(args: &[&str], stdout: impl Into<Stdio>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
+    program()
         .args(args)
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -63,7 +68,7 @@ fn wrong_operands_are_named() {
 /// The program, run by cargo for the package in `package` or, without one, by
 /// hand, in the directory `current`.
 fn from_elsewhere(package: Option<&Path>, current: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = program();
     command.args(["report", "none"]).current_dir(current);
     command.env_remove("CARGO_MANIFEST_DIR");
     command.env_remove("CARGO_TARGET_DIR");

@@ -3,7 +3,7 @@
 //! After an intended change, `UPDATE_EXPECT=1 cargo test -p perf-bench` rewrites
 //! the files in `tests/golden`; their diff is what users of the formats will see.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use perf_bench::{
@@ -104,14 +104,7 @@ fn report() -> Report {
 
 #[track_caller]
 fn check(format: Format) {
-    let path: PathBuf = [
-        env!("CARGO_MANIFEST_DIR"),
-        "tests",
-        "golden",
-        format.file_name(),
-    ]
-    .iter()
-    .collect();
+    let path = Path::new("tests/golden").join(format.file_name());
     let found = report().render(format);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &found).unwrap();

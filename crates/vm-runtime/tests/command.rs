@@ -247,14 +247,21 @@ fn dump_shows_the_instructions_asked_for() {
     );
 }
 
+#[test]
+fn the_page_of_system_calls_is_what_the_command_prints() {
+    let printed = hartloom(&["syscalls", "--markdown"]).stdout;
+    let page = std::fs::read("../../docs/syscalls.md").unwrap();
+    assert!(
+        page == printed,
+        "docs/syscalls.md is not what the table says: run `cargo xtask codegen`"
+    );
+}
+
 /// A guest's 4 GiB fit, the compiler's arena does not: an error, since
 /// interpreting instead would be many times slower without a word.
 #[test]
 fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
-    let guest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../benches/guests/bin/hello.elf"
-    );
+    let guest = "../../benches/guests/bin/hello.elf";
     for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 9500000 && exec \"$@\"", "sh"])
