@@ -89,17 +89,24 @@ fn report() -> Report {
         .unwrap();
 
     let failed = BenchmarkResult::failed("demo/broken".parse().unwrap(), "panicked: no memory");
+    let stopped = BenchmarkResult::interrupted("demo/stopped".parse().unwrap(), "Ctrl-C");
     let mut invalid = BenchmarkResult::new("demo/wrong".parse().unwrap());
     invalid
         .record_kpi("demo.never", 1e9, Unit::PerSecond)
         .unwrap();
     invalid.mark_invalid("checksum 0x1, expected 0x2");
 
-    Report::new(
+    let mut report = Report::new(
         context,
-        vec![sampled, unsampled, failed, invalid],
+        vec![sampled, unsampled, failed, stopped, invalid],
         &KpiTable::parse(TABLE).unwrap(),
-    )
+    );
+    for kpi in &mut report.kpis {
+        if kpi.id == "demo.never" {
+            kpi.reason = Some("demo/wrong is invalid".to_owned());
+        }
+    }
+    report
 }
 
 #[track_caller]
