@@ -73,15 +73,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         let _ = run_dir.as_deref().map(std::fs::remove_dir);
     };
     let interrupt = Interrupt::watch()?;
-    let built = build(workspace);
-    // Cargo hears Ctrl-C too, and its build fails then.
-    if interrupt.is_set() || built.is_err() {
+    let Some(built) = build(workspace, &interrupt).inspect_err(|_| remove_unused())? else {
         remove_unused();
-    }
-    if interrupt.is_set() {
         return Ok(Outcome::Interrupted);
-    }
-    let built = built?;
+    };
     let mut gathering = Gathering::new(args);
     let started = Instant::now();
     let deadline = args.quick.then(|| started + QUICK_BUDGET);
@@ -143,11 +138,19 @@ pub(crate) struct Built {
     pub(crate) hartloom: std::path::PathBuf,
 }
 
-pub(crate) fn build(workspace: &Workspace) -> Result<Built> {
-    Ok(Built {
-        hartloom: workspace.build_release("vm-runtime", "hartloom")?,
-        worker: workspace.build_release("vm-benches", "vm-bench-worker")?,
-    })
+/// Builds them; `None` if Ctrl-C came meanwhile, which cargo hears too.
+pub(crate) fn build(workspace: &Workspace, interrupt: &Interrupt) -> Result<Option<Built>> {
+    let built = || -> Result<Built> {
+        Ok(Built {
+            hartloom: workspace.build_release("vm-runtime", "hartloom")?,
+            worker: workspace.build_release("vm-benches", "vm-bench-worker")?,
+        })
+    };
+    let built = built();
+    match interrupt.is_set() {
+        true => Ok(None),
+        false => built.map(Some),
+    }
 }
 
 /// The flags both verbs hand to the worker.
@@ -406,12 +409,12 @@ pub(crate) fn build_info(workspace: &Workspace) -> BuildInfo {
             .filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
+    let unknown = || perf_bench::fingerprint::UNKNOWN.to_owned();
     BuildInfo {
-        rustc: version_of("rustc").unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+        rustc: version_of("rustc").ok().flatten().unwrap_or_else(unknown),
         profile: "release".to_owned(),
         git: GitState {
-            revision: git(&["rev-parse", "HEAD"])
-                .unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+            revision: git(&["rev-parse", "HEAD"]).unwrap_or_else(unknown),
             dirty: git(&["status", "--porcelain"]).map(|changes| !changes.is_empty()),
         },
     }

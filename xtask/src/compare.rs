@@ -121,12 +121,9 @@ struct Figure {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let interrupt = Interrupt::watch()?;
-    let built = build(workspace);
-    // Cargo hears Ctrl-C too, and its build fails then.
-    if interrupt.is_set() {
+    let Some(built) = build(workspace, &interrupt)? else {
         return Ok(Outcome::Interrupted);
-    }
-    let built = built?;
+    };
     let run_dir = make_run_dir(&workspace.target().join("compare"), &time_stamp())?;
     let mut list = vec!["compare".to_owned()];
     list.extend(place_args(workspace, &built));

@@ -52,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if args.no_build {
         print_line("generated pages: not checked (--no-build)")?;
     } else {
-        problems.extend(codegen::stale_pages(workspace)?);
+        problems.extend(codegen::problems(workspace)?);
     }
     for problem in &problems {
         print_line(format_args!("tidy: {problem}"))?;

@@ -63,16 +63,10 @@ impl Workspace {
                 .arg("--manifest-path")
                 .arg(Path::new(&package).join("Cargo.toml"));
         }
-        let output = command
-            .output()
-            .with_context(|| format!("cannot run {command:?}"))?;
-        ensure!(
-            output.status.success(),
-            "no workspace found: run `cargo xtask` inside a checkout\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = output_of(&mut command)
+            .context("no workspace found: run `cargo xtask` inside a checkout")?;
         let metadata: Value =
-            serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
+            serde_json::from_slice(&output).context("cargo metadata gave no JSON")?;
         let path = |key: &str| -> Result<PathBuf> {
             let text = metadata[key]
                 .as_str()
@@ -135,16 +129,32 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// First line of `program --version`, if there is such a program.
-pub(crate) fn version_of(program: &str) -> Option<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+/// Standard output of a command that must succeed.
+pub(crate) fn output_of(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command
         .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().next().map(str::to_owned)
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Ok(output.stdout)
+}
+
+/// First line of `program --version`, `None` if there is no such program.
+pub(crate) fn version_of(program: &str) -> Result<Option<String>> {
+    let mut command = Command::new(program);
+    command.arg("--version").env("LC_ALL", "C");
+    match command.output() {
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .map(str::to_owned)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot run {command:?}")),
+    }
 }
 
 /// Prints a text that may be long. Whoever closes the pipe early (`| head`) has
