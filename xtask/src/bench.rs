@@ -28,6 +28,9 @@ const QUICK_BUDGET: Duration = Duration::from_secs(50);
 /// What the worker gets to end by itself before it is ended.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// Why a row has no value whose benchmark was not asked for.
+const FILTERED: &str = "filtered";
+
 /// Builds vm-bench-worker and hartloom in release mode, runs the benchmarks on
 /// the prebuilt guest programs, prints results and every row of
 /// benches/kpis.csv, and writes summary.csv, samples.csv, metrics.csv,
@@ -280,6 +283,7 @@ impl Gathering {
             .map(|kpi| kpi.id.as_str())
             .collect();
         let mut reasons = BTreeMap::new();
+        let mut n_filtered = 0;
         for planned in &self.plan {
             let rows: Vec<&str> = planned
                 .kpis
@@ -298,12 +302,18 @@ impl Gathering {
                     Status::Pass => "it gave no value for them".to_owned(),
                     status => format!("it is {}", status.name()),
                 },
-                (None, None) if !planned.selected => "filtered".to_owned(),
+                (None, None) if !planned.selected => {
+                    n_filtered += 1;
+                    FILTERED.to_owned()
+                }
                 (None, None) => stopped
                     .clone()
                     .unwrap_or_else(|| "it did not run".to_owned()),
             };
             reasons.extend(rows.iter().map(|id| ((*id).to_owned(), why.clone())));
+            if why == FILTERED {
+                continue;
+            }
             if !rows.is_empty() {
                 warnings.push(format!(
                     "not measured: {} ({}: {why})",
@@ -313,6 +323,12 @@ impl Gathering {
             } else if skip.is_some() {
                 warnings.push(format!("skipped: {} ({why})", planned.id));
             }
+        }
+        if n_filtered > 0 {
+            warnings.push(format!(
+                "the filter leaves out {n_filtered} of {} benchmarks",
+                self.plan.len()
+            ));
         }
         let unowned: Vec<&str> = missing
             .iter()
@@ -555,6 +571,7 @@ mod tests {
             [None, Some("filtered"), Some("no benchmark exists yet")]
         );
         assert_eq!(report.kpis[1].verdict, Verdict::Missing);
+        warns(&report, "the filter leaves out 1 of 2 benchmarks");
         let filter = Some("s/a".to_owned());
         let filtered = Args { filter, ..args() };
         assert!(!is_whole(&filtered, &End::Done) && is_whole(&args(), &End::OutOfTime));
