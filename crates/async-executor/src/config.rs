@@ -34,6 +34,12 @@ pub struct JitConfig {
     /// of the same memory on several threads, and for memory that another
     /// process maps too: atomics would lose updates there. Off by default.
     pub single_hart: bool,
+    /// Host stack that a run may take below its caller where it is not on the
+    /// stack of its thread, whose bounds the system knows, but on a
+    /// coroutine's. With more than is there, deep guest recursion overflows
+    /// that stack; with less than the default, 48 KiB, guests are interpreted
+    /// there, which takes 16 KiB.
+    pub coroutine_stack_bytes: usize,
     /// Most bytes of host code. Code beyond it is interpreted. Default and
     /// largest value: 128 MiB; memory is taken as code comes.
     pub code_bytes_max: usize,
@@ -50,6 +56,7 @@ impl JitConfig {
             inline_recursion_max: 1,
             exact_faults: false,
             single_hart: false,
+            coroutine_stack_bytes: 48 << 10,
             code_bytes_max: 128 << 20,
         }
         .overridden()

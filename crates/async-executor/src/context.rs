@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
@@ -17,11 +18,15 @@ use crate::error::EngineError;
 use crate::jit::compile::Compiler;
 use crate::jit::dump::Dump;
 use crate::jit::region::Region;
+use crate::stack;
 use crate::stats::JitStats;
 
 /// Requests that wait for the background compiler at most; further hot
 /// regions stay interpreted and ask again.
 const QUEUE_MAX: usize = 256;
+
+/// Host stack that a compilation may take.
+const COMPILE_STACK_BYTES: usize = 1 << 20;
 
 /// Code and counts shared by executors of the same guest, on any threads.
 ///
@@ -38,6 +43,10 @@ struct Inner {
     /// Caches by address space and kind of code. Executors keep theirs alive.
     caches: Mutex<HashMap<(u64, Kind), Weak<CodeCache>>>,
     queue: Mutex<Option<Sender<Job>>>,
+    /// The host refused the thread behind the queue; it is not asked again.
+    queue_refused: AtomicBool,
+    /// Host stack that a compilation may take.
+    compile_stack_bytes: usize,
 }
 
 /// Kinds of code that an address space can have side by side.
@@ -62,6 +71,7 @@ pub(crate) struct Counts {
     pub(crate) compile_ns: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) threads_refused: AtomicU64,
     pub(crate) invalidated: AtomicU64,
 }
 
@@ -103,6 +113,8 @@ impl AsyncExecutionContext {
             runs: Mutex::default(),
             caches: Mutex::default(),
             queue: Mutex::default(),
+            queue_refused: AtomicBool::new(false),
+            compile_stack_bytes: COMPILE_STACK_BYTES,
         };
         AsyncExecutionContext {
             inner: Arc::new(inner),
@@ -135,6 +147,7 @@ impl AsyncExecutionContext {
             compile_ns: get(&c.compile_ns),
             regions_failed: get(&c.failed),
             regions_discarded: get(&c.discarded),
+            compile_threads_refused: get(&c.threads_refused),
             regions_invalidated: get(&c.invalidated),
             code_entries,
             insts_interpreted_from_code,
@@ -193,11 +206,31 @@ impl AsyncExecutionContext {
         region: &Region,
         generation: u64,
     ) -> bool {
-        compile(&self.inner.counts, compiler, cache, region, generation)
+        let counts = &self.inner.counts;
+        if stack::has_left(self.inner.compile_stack_bytes) {
+            return compile(counts, compiler, cache, region, generation);
+        }
+        // A thread for one region takes a few percent of what Cranelift does.
+        thread::scope(|scope| {
+            let compile = || compile(counts, compiler, cache, region, generation);
+            match self.inner.thread().spawn_scoped(scope, compile) {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => {
+                    Counts::add(&counts.threads_refused, 1);
+                    cache.refuse(region.entry);
+                    false
+                }
+            }
+        })
+    }
+
+    /// Whether [`AsyncExecutionContext::compile_later`] can ever do it.
+    pub(crate) fn has_background(&self) -> bool {
+        !self.inner.queue_refused.load(Ordering::Relaxed)
     }
 
     /// Puts a region in the queue of the background compiler; `false` if the
-    /// queue is full.
+    /// queue is full, or the host refuses the thread that would empty it.
     pub(crate) fn compile_later(
         &self,
         cache: &Arc<CodeCache>,
@@ -205,17 +238,20 @@ impl AsyncExecutionContext {
         generation: u64,
     ) -> bool {
         let mut queue = self.inner.queue.lock();
-        let sender = queue.get_or_insert_with(|| {
+        if queue.is_none() && self.has_background() {
             let (sender, receiver) = bounded(QUEUE_MAX);
             let inner = Arc::downgrade(&self.inner);
-            let spawned = thread::Builder::new()
-                .name("hartloom-compile".to_owned())
-                .spawn(move || compile_in_background(&inner, &receiver));
-            // Without a thread the queue fills and the guest stays
-            // interpreted; the count of refused requests shows it.
-            drop(spawned);
-            sender
-        });
+            let work = move || compile_in_background(&inner, &receiver);
+            if self.inner.thread().spawn(work).is_ok() {
+                *queue = Some(sender);
+            } else {
+                Counts::add(&self.inner.counts.threads_refused, 1);
+                self.inner.queue_refused.store(true, Ordering::Relaxed);
+            }
+        }
+        let Some(sender) = &*queue else {
+            return false;
+        };
         let job = Job {
             cache: Arc::downgrade(cache),
             region,
@@ -225,6 +261,14 @@ impl AsyncExecutionContext {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
+    }
+}
+
+impl Inner {
+    fn thread(&self) -> thread::Builder {
+        thread::Builder::new()
+            .name("hartloom-compile".to_owned())
+            .stack_size(2 * self.compile_stack_bytes)
     }
 }
 
@@ -303,4 +347,53 @@ fn compile(
         Counts::add(&counts.discarded, 1);
     }
     published
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::{Budget, Executor, Exit, HybridExecutor, Preference};
+    use vm_core::hart::Hart;
+    use vm_core::isa::asm::assemble;
+    use vm_core::mem::{GuestMemory, Prot};
+    use vm_core::{GuestAddr, XReg};
+
+    /// What becomes of a hot guest where a compilation is said to take more
+    /// stack than any host has: no thread for it can start.
+    fn run_without_threads(preference: Preference) -> AsyncExecutionContext {
+        let mut config = JitConfig::background();
+        config.threshold = 1;
+        let mut context = AsyncExecutionContext::new(config);
+        Arc::get_mut(&mut context.inner)
+            .unwrap()
+            .compile_stack_bytes = 1 << 60;
+        let text = GuestAddr(0x1_0000);
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.map(text, 4096, Prot::READ | Prot::WRITE).unwrap();
+        let code = "a: addi a0, a0, -1\nbnez a0, a\nb: addi a1, a1, -1\nbnez a1, b\nebreak";
+        memory.write_bytes(text, &assemble(code).unwrap()).unwrap();
+        memory.protect(text, 4096, Prot::EXEC).unwrap();
+        let mut hart = Hart::new(text);
+        hart.set_x(XReg::A0, 10_000);
+        hart.set_x(XReg::A1, 10_000);
+        let mut engine = HybridExecutor::with_context(context.clone(), preference);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &AtomicU32::new(0));
+        assert_eq!(exit, Exit::Breakpoint);
+        assert_eq!(context.stats().regions_compiled, 0);
+        context
+    }
+
+    #[test]
+    fn a_background_thread_that_is_refused_is_counted_and_not_asked_for_again() {
+        let context = run_without_threads(Preference::Automatic);
+        assert_eq!(context.stats().compile_threads_refused, 1);
+    }
+
+    #[test]
+    fn a_thread_for_a_region_that_is_refused_is_counted_for_each_region() {
+        let context = run_without_threads(Preference::Jit);
+        assert_eq!(context.stats().compile_threads_refused, 2);
+    }
 }

@@ -46,12 +46,8 @@ use crate::interp::{Control, InterpCore, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
 use crate::jit::region::{ALL_REGS, Region, writes_of};
+use crate::stack;
 use crate::stats::InterpStats;
-
-/// Host stack that generated code may use for guest calls before the run loop
-/// starts over with an empty stack. Threads that run harts need a megabyte
-/// more than this.
-const STACK_BYTES: u64 = 512 << 10;
 
 /// Most instructions that the interpreter adds to a preempted run so that its
 /// registers are exact; a region is not larger.
@@ -95,6 +91,8 @@ struct Run<'a> {
     /// and nested calls write to the run meanwhile.
     frame: &'a Frame,
     preempt: &'a AtomicU32,
+    /// Lowest rsp at which a region that makes calls may start.
+    stack_limit: u64,
     budget_counts: bool,
     pending: Option<Exit>,
     /// A poll found the preempt word raised.
@@ -119,6 +117,7 @@ impl<'a> Run<'a> {
         memory: &'a GuestMemory,
         cache: &'a Arc<CodeCache>,
         preempt: &'a AtomicU32,
+        stack_limit: u64,
     ) -> Run<'a> {
         Run {
             tiered,
@@ -127,6 +126,7 @@ impl<'a> Run<'a> {
             budget_counts: cache.flavour.counting,
             cache,
             preempt,
+            stack_limit,
             pending: None,
             polled: false,
         }
@@ -155,6 +155,9 @@ impl Tier for RunTier<'_> {
         }
         if self.cache.lookup(pc) != 0 {
             return true;
+        }
+        if self.state.mode == Mode::Background && !self.state.context.has_background() {
+            return false;
         }
         let Wanted::Compile(entry) = self.cache.want(pc) else {
             return false;
@@ -270,13 +273,13 @@ impl Tiered {
             Budget::Unlimited => (Kind::Free, u64::MAX),
             Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
         };
-        let Some(cache) = self.tier.lend(memory, kind) else {
+        let Some((stack_limit, cache)) = self.stack_and_cache(memory, kind) else {
             return self.interpret(hart, memory, budget, preempt);
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, &cache);
-        let mut run = Run::new(self, &frame, memory, &cache, preempt);
+        let mut run = Run::new(self, &frame, memory, &cache, preempt, stack_limit);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
@@ -294,16 +297,28 @@ impl Tiered {
         exit
     }
 
+    /// What compiled code needs to run: how far the stack reaches, and a cache,
+    /// which is to be given back.
+    #[inline]
+    fn stack_and_cache(
+        &mut self,
+        memory: &GuestMemory,
+        kind: Kind,
+    ) -> Option<(u64, Arc<CodeCache>)> {
+        let stack_limit = stack::limit(self.context().config())?;
+        Some((stack_limit, self.tier.lend(memory, kind)?))
+    }
+
     /// Runs the block at the hart's pc in compiled form.
     pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
-        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
+        let Some((stack_limit, cache)) = self.stack_and_cache(memory, Kind::Single) else {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
         let exit = if mxcsr_of(0, hart.state.frm).is_some()
             && let Some(offset) = self.single(&cache, memory, hart.state.pc)
         {
-            self.enter_single(hart, memory, &cache, offset)
+            self.enter_single(hart, memory, &cache, offset, stack_limit)
         } else {
             self.core.run_block(&mut hart.state, memory)
         };
@@ -370,11 +385,12 @@ impl Tiered {
         memory: &GuestMemory,
         cache: &Arc<CodeCache>,
         offset: NonZero<u32>,
+        stack_limit: u64,
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, cache);
-        let mut run = Run::new(self, &frame, memory, cache, &NEVER);
+        let mut run = Run::new(self, &frame, memory, cache, &NEVER, stack_limit);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
@@ -449,12 +465,10 @@ impl Tiered {
 unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     // SAFETY: X1: no generated code runs now.
     let (run_ref, state) = unsafe { (&mut *run, &mut *state) };
-    let here = 0_u8;
-    let rsp = (&raw const here).addr() as u64;
     let words = &mut state.engine;
     words[abi::SLOTS] = run_ref.cache.arena.slots().expose_provenance() as u64;
     words[abi::PREEMPT] = std::ptr::from_ref(run_ref.preempt).expose_provenance() as u64;
-    words[abi::STACK_LIMIT] = rsp.saturating_sub(STACK_BYTES);
+    words[abi::STACK_LIMIT] = run_ref.stack_limit;
     words[abi::COLD] = enter::cold as *const () as u64;
     words[abi::STEP] = enter::step as *const () as u64;
     words[abi::RUN] = run.expose_provenance() as u64;
@@ -677,8 +691,7 @@ fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
 
 /// Called by generated code that reaches an address without code.
 pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> u64 {
-    let here = 0_u8;
-    let rsp = (&raw const here).addr() as u64;
+    let rsp = stack::here() as u64;
     // SAFETY: X1, X2: generated code waits for this call; the words are those
     // of its run.
     unsafe {

@@ -59,6 +59,15 @@ pub trait Executor {
     /// Runs `hart` until the budget is spent, `preempt` is not zero at a
     /// safepoint (every backward jump, call and indirect jump comes to one),
     /// or the guest does what only the caller can answer.
+    ///
+    /// It takes what it finds of host stack, up to 512 KiB: guest calls are
+    /// host calls in compiled code, until the stack has 32 KiB left. Then they
+    /// start over with an empty one, so guest recursion has no limit. Where
+    /// fewer than 48 KiB are left, all is interpreted, which takes 16 KiB. The
+    /// stack is the calling thread's; on another one, a coroutine's,
+    /// [`JitConfig::coroutine_stack_bytes`](crate::JitConfig::coroutine_stack_bytes)
+    /// says how much there is. Bounds are asked for once per thread: the main
+    /// thread's stack limit must not shrink afterwards.
     fn run(
         &mut self,
         hart: &mut Hart,

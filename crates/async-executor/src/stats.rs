@@ -38,6 +38,9 @@ pub struct JitStats {
     pub regions_failed: u64,
     /// Regions compiled in vain: the code had changed, or the cache is full.
     pub regions_discarded: u64,
+    /// Compile threads that the host refused; what they would have compiled
+    /// stays interpreted.
+    pub compile_threads_refused: u64,
     /// Regions dropped because their guest code changed.
     pub regions_invalidated: u64,
     /// Entries into compiled code from the run loop.
