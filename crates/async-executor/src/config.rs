@@ -15,8 +15,8 @@ pub struct JitConfig {
     /// guest waits for the compiler, 400 when it compiles in the background.
     pub threshold: u32,
     /// Guest instructions of a region, inlined ones included, after which no
-    /// further block is added; those already found are completed up to twice
-    /// this number. Compile time grows a little faster. Default 400.
+    /// further block is added; those already found are completed, up to twice
+    /// this number: no region is larger than `2 * region_insts_max`. Compile time grows a little faster. Default 400.
     pub region_insts_max: usize,
     /// Most guest instructions of a callee that is inlined; 0 turns inlining
     /// off. Default 80.
@@ -40,8 +40,11 @@ pub struct JitConfig {
     /// that stack; with less than the default, 48 KiB, guests are interpreted
     /// there, which takes 16 KiB.
     pub coroutine_stack_bytes: usize,
-    /// Most bytes of host code. Code beyond it is interpreted. Default and
-    /// largest value: 128 MiB; memory is taken as code comes.
+    /// Most bytes of host code that a guest has at a time. When it is full, all
+    /// of it is dropped and what is hot is compiled again, so too little costs
+    /// time; executors that do not run meanwhile keep theirs until they run
+    /// again. Default and largest value: 128 MiB, least 64 KiB (others mean
+    /// the nearest of these); memory is taken as code comes.
     pub code_bytes_max: usize,
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
-use crate::cache::CodeCache;
+use crate::cache::{CodeCache, Published};
 use crate::config::JitConfig;
 use crate::error::EngineError;
 use crate::jit::compile::Compiler;
@@ -72,6 +72,7 @@ pub(crate) struct Counts {
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) threads_refused: AtomicU64,
+    pub(crate) retired: AtomicU64,
     pub(crate) invalidated: AtomicU64,
 }
 
@@ -147,6 +148,7 @@ impl AsyncExecutionContext {
             compile_ns: get(&c.compile_ns),
             regions_failed: get(&c.failed),
             regions_discarded: get(&c.discarded),
+            caches_retired: get(&c.retired),
             compile_threads_refused: get(&c.threads_refused),
             regions_invalidated: get(&c.invalidated),
             code_entries,
@@ -206,17 +208,17 @@ impl AsyncExecutionContext {
         region: &Region,
         generation: u64,
     ) -> bool {
-        let counts = &self.inner.counts;
-        if stack::has_left(self.inner.compile_stack_bytes) {
-            return compile(counts, compiler, cache, region, generation);
+        let inner = &self.inner;
+        if stack::has_left(inner.compile_stack_bytes) {
+            return inner.compile(compiler, cache, region, generation);
         }
         // A thread for one region takes a few percent of what Cranelift does.
         thread::scope(|scope| {
-            let compile = || compile(counts, compiler, cache, region, generation);
-            match self.inner.thread().spawn_scoped(scope, compile) {
+            let compile = || inner.compile(compiler, cache, region, generation);
+            match inner.thread().spawn_scoped(scope, compile) {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 Err(_) => {
-                    Counts::add(&counts.threads_refused, 1);
+                    Counts::add(&inner.counts.threads_refused, 1);
                     cache.refuse(region.entry);
                     false
                 }
@@ -265,6 +267,61 @@ impl AsyncExecutionContext {
 }
 
 impl Inner {
+    /// Compiles and publishes; whether that worked.
+    fn compile(
+        &self,
+        compiler: &mut Compiler,
+        cache: &CodeCache,
+        region: &Region,
+        generation: u64,
+    ) -> bool {
+        let counts = &self.counts;
+        if cache.generation() != generation {
+            Counts::add(&counts.discarded, 1);
+            return false;
+        }
+        let Ok(compiled) = compiler.compile(region, cache.flavour) else {
+            Counts::add(&counts.failed, 1);
+            cache.refuse(region.entry);
+            return false;
+        };
+        if let Some(wanted) = dump_wanted()
+            && wanted.is_none_or(|entry| entry == region.entry)
+        {
+            // A debugging aid: where it cannot be written it is not missed.
+            let _ = writeln!(
+                io::stderr(),
+                "{}",
+                Dump::of(region, cache.flavour, &compiled)
+            );
+        }
+        Counts::add(&counts.regions, 1);
+        Counts::add(&counts.blocks, compiled.blocks as u64);
+        Counts::add(&counts.insts, compiled.insts as u64);
+        Counts::add(&counts.stepped, compiled.stepped as u64);
+        Counts::add(&counts.host_insts, compiled.host_insts as u64);
+        Counts::add(&counts.code_bytes, compiled.code.len() as u64);
+        Counts::add(&counts.compile_ns, compiled.compile_ns);
+        let published = cache.publish(region, compiled, generation);
+        if published == Published::Full {
+            self.retire(cache);
+        }
+        if published != Published::Yes {
+            Counts::add(&counts.discarded, 1);
+        }
+        published == Published::Yes
+    }
+
+    /// Makes room: whoever looks for this cache from now on gets a new one.
+    fn retire(&self, full: &CodeCache) {
+        let mut caches = self.caches.lock();
+        caches.retain(|_, cache| !std::ptr::eq(cache.as_ptr(), full));
+        if !full.is_retired() {
+            full.retire();
+            Counts::add(&self.counts.retired, 1);
+        }
+    }
+
     fn thread(&self) -> thread::Builder {
         thread::Builder::new()
             .name("hartloom-compile".to_owned())
@@ -299,54 +356,8 @@ fn compile_in_background(inner: &Weak<Inner>, jobs: &Receiver<Job>) {
         let (Some(inner), Some(cache)) = (inner.upgrade(), job.cache.upgrade()) else {
             continue;
         };
-        compile(
-            &inner.counts,
-            &mut compiler,
-            &cache,
-            &job.region,
-            job.generation,
-        );
+        inner.compile(&mut compiler, &cache, &job.region, job.generation);
     }
-}
-
-fn compile(
-    counts: &Counts,
-    compiler: &mut Compiler,
-    cache: &CodeCache,
-    region: &Region,
-    generation: u64,
-) -> bool {
-    if cache.generation() != generation {
-        Counts::add(&counts.discarded, 1);
-        return false;
-    }
-    let Ok(compiled) = compiler.compile(region, cache.flavour) else {
-        Counts::add(&counts.failed, 1);
-        cache.refuse(region.entry);
-        return false;
-    };
-    if let Some(wanted) = dump_wanted()
-        && wanted.is_none_or(|entry| entry == region.entry)
-    {
-        // A debugging aid: where it cannot be written it is not missed.
-        let _ = writeln!(
-            io::stderr(),
-            "{}",
-            Dump::of(region, cache.flavour, &compiled)
-        );
-    }
-    Counts::add(&counts.regions, 1);
-    Counts::add(&counts.blocks, compiled.blocks as u64);
-    Counts::add(&counts.insts, compiled.insts as u64);
-    Counts::add(&counts.stepped, compiled.stepped as u64);
-    Counts::add(&counts.host_insts, compiled.host_insts as u64);
-    Counts::add(&counts.code_bytes, compiled.code.len() as u64);
-    Counts::add(&counts.compile_ns, compiled.compile_ns);
-    let published = cache.publish(region, compiled, generation);
-    if !published {
-        Counts::add(&counts.discarded, 1);
-    }
-    published
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ impl Tier for RunTier<'_> {
     }
 
     fn hot(&mut self, pc: u64, core: &InterpCore) -> bool {
+        if self.cache.is_retired() {
+            return true; // nothing comes of it any more: on with another
+        }
         if !self.enabled || self.declined.take() == Some(pc) {
             return false;
         }
@@ -209,8 +212,11 @@ impl TierState {
             self.space = memory.identity();
         }
         match self.caches[kind as usize].take() {
-            Some(cache) => Ok(cache),
-            None => self.context.cache(self.space, kind),
+            Some(cache) if !cache.is_retired() => Ok(cache),
+            retired => {
+                drop(retired); // and its code, before there is a new one
+                self.context.cache(self.space, kind)
+            }
         }
     }
 
@@ -269,12 +275,31 @@ impl Tiered {
         budget: Budget,
         preempt: &AtomicU32,
     ) -> Exit {
-        let (kind, budget) = match budget {
+        let (kind, mut budget) = match budget {
             Budget::Unlimited => (Kind::Free, u64::MAX),
             Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
         };
+        loop {
+            match self.run_in_a_cache(hart, memory, kind, budget, preempt) {
+                Ok(exit) => return exit,
+                Err(left) => budget = left,
+            }
+        }
+    }
+
+    /// Runs in the cache that there is for `kind`. When that is retired, the
+    /// error is what is left of the budget.
+    #[inline]
+    fn run_in_a_cache(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        kind: Kind,
+        budget: u64,
+        preempt: &AtomicU32,
+    ) -> Result<Exit, u64> {
         let Some((stack_limit, cache)) = self.stack_and_cache(memory, kind) else {
-            return self.interpret(hart, memory, budget, preempt);
+            return Ok(self.interpret(hart, memory, budget, preempt));
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
@@ -285,12 +310,12 @@ impl Tiered {
         // else refers to them until `drive` is done.
         let exit = unsafe {
             set_words(run, state, budget);
-            loop {
-                let back = drive(run, state, false);
-                debug_assert!(back & 1 == 1, "the outermost drive ends with an exit only");
-                if let Some(exit) = (*run).pending.take() {
-                    break exit;
-                }
+            let back = drive(run, state, false);
+            debug_assert!(back & 1 == 1, "the outermost drive ends for good only");
+            match (*run).pending.take() {
+                Some(exit) => Ok(exit),
+                None if (*run).budget_counts => Err((*state).engine[abi::BUDGET]),
+                None => Err(budget),
             }
         };
         self.tier.keep(kind, cache);
@@ -479,7 +504,7 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
 
 /// Runs the guest from `state.pc`. Nested, it ends where the guest function
 /// that it began in returns, and gives that address; else it ends with an odd
-/// value when an exit is pending.
+/// value when an exit is pending or the cache retired.
 ///
 /// # Safety
 /// X1, X2.
@@ -500,6 +525,9 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
         } else {
             // SAFETY: X1: between entries.
             let (run, state) = unsafe { (&mut *run, &mut *state) };
+            if run.cache.is_retired() {
+                return state.pc | 1;
+            }
             match interpret_until_hot(run, state, nested, &mut depth, declined.take()) {
                 Stop::Exit(exit) => {
                     run.pending = Some(exit);
@@ -696,11 +724,11 @@ pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> 
     // of its run.
     unsafe {
         (*state).pc = pc;
-        if rsp < (*state).engine[abi::STACK_LIMIT] {
-            return pc; // start over with an empty stack
-        }
         let run =
             std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
+        if rsp < (*state).engine[abi::STACK_LIMIT] || (*run).cache.is_retired() {
+            return pc; // start over with an empty stack, or other code
+        }
         (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
         let before = (*run).tiered.core.revalidations();
         let mut back = drive(run, state, true);

@@ -90,6 +90,7 @@ fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
         ("jit_regions_compiled", stats.regions_compiled),
         ("jit_regions_failed", stats.regions_failed),
         ("jit_regions_discarded", stats.regions_discarded),
+        ("jit_caches_retired", stats.caches_retired),
         ("jit_regions_invalidated", stats.regions_invalidated),
         ("jit_compile_threads_refused", stats.compile_threads_refused),
         ("jit_blocks_compiled", stats.blocks_compiled),
