@@ -62,7 +62,6 @@ impl JitConfig {
             coroutine_stack_bytes: 48 << 10,
             code_bytes_max: 128 << 20,
         }
-        .overridden()
     }
 
     /// Defaults for compiling in the background.
@@ -72,22 +71,6 @@ impl JitConfig {
             threshold: 400,
             ..JitConfig::foreground()
         }
-        .overridden()
-    }
-
-    /// With what the environment says, for experiments and bisection:
-    /// `HARTLOOM_THRESHOLD`, `HARTLOOM_REGION_LIMIT`, `HARTLOOM_INLINE_MAX`,
-    /// `HARTLOOM_INLINE_RECURSION`.
-    fn overridden(mut self) -> JitConfig {
-        fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
-            std::env::var(name).ok()?.parse().ok()
-        }
-        self.threshold = number("HARTLOOM_THRESHOLD").unwrap_or(self.threshold);
-        self.region_insts_max = number("HARTLOOM_REGION_LIMIT").unwrap_or(self.region_insts_max);
-        self.inline_insts_max = number("HARTLOOM_INLINE_MAX").unwrap_or(self.inline_insts_max);
-        self.inline_recursion_max =
-            number("HARTLOOM_INLINE_RECURSION").unwrap_or(self.inline_recursion_max);
-        self
     }
 
     pub(crate) fn flavour(&self, kind: Kind) -> Flavour {

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write as _};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -16,7 +15,6 @@ use crate::cache::{CodeCache, Published};
 use crate::config::JitConfig;
 use crate::error::EngineError;
 use crate::jit::compile::Compiler;
-use crate::jit::dump::Dump;
 use crate::jit::region::Region;
 use crate::stack;
 use crate::stats::JitStats;
@@ -285,16 +283,6 @@ impl Inner {
             cache.refuse(region.entry);
             return false;
         };
-        if let Some(wanted) = dump_wanted()
-            && wanted.is_none_or(|entry| entry == region.entry)
-        {
-            // A debugging aid: where it cannot be written it is not missed.
-            let _ = writeln!(
-                io::stderr(),
-                "{}",
-                Dump::of(region, cache.flavour, &compiled)
-            );
-        }
         Counts::add(&counts.regions, 1);
         Counts::add(&counts.blocks, compiled.blocks as u64);
         Counts::add(&counts.insts, compiled.insts as u64);
@@ -335,17 +323,6 @@ impl fmt::Debug for AsyncExecutionContext {
             .field("stats", &self.stats())
             .finish()
     }
-}
-
-/// `HARTLOOM_DUMP`: shows regions as they are compiled, `all` of them or the
-/// one at a hexadecimal address.
-fn dump_wanted() -> Option<Option<u64>> {
-    static WANTED: OnceLock<Option<Option<u64>>> = OnceLock::new();
-    *WANTED.get_or_init(|| {
-        let value = std::env::var("HARTLOOM_DUMP").ok()?;
-        let digits = value.trim_start_matches("0x");
-        Some(u64::from_str_radix(digits, 16).ok())
-    })
 }
 
 /// The background thread. It ends when the context is gone: the sender goes

@@ -311,3 +311,36 @@ fn deep_recursion_is_no_matter_of_the_hosts_stack_limit() {
         }
     }
 }
+
+/// Garbage in them was ignored once, and the run was not what was asked for.
+#[test]
+fn knobs_of_the_environment_that_are_wrong_are_named() {
+    let dir = TempDir::new("knobs");
+    let path = dir.path("tiny");
+    std::fs::write(&path, elf_of("li a7, 93\nli a0, 42\necall")).unwrap();
+    let names = [
+        "HARTLOOM_THRESHOLD",
+        "HARTLOOM_REGION_LIMIT",
+        "HARTLOOM_INLINE_MAX",
+        "HARTLOOM_INLINE_RECURSION",
+    ];
+    let run = |name: &str, value: &str, verb: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hartloom"));
+        command.args(verb).arg(&path).env(name, value);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    for name in names {
+        for value in ["", "many", "-1", "1.5", "99999999999"] {
+            for verb in [&["run"][..], &["dump", "--addr", "0x10078", "--host"]] {
+                let (status, said) = run(name, value, verb);
+                assert_eq!(status, Some(125), "{name}={value} {verb:?}: {said}");
+                assert!(said.contains(name), "{said}");
+                assert!(said.contains(&format!("{value:?}")), "{said}");
+            }
+        }
+        let (status, said) = run(name, "0", &["run", "--engine", "jit"]);
+        assert_eq!(status, Some(42), "{name}=0: {said}");
+    }
+}

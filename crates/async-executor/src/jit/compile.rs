@@ -62,7 +62,14 @@ fn target(opt_level: &str, regalloc_algorithm: &str) -> Result<OwnedTargetIsa, C
         ("preserve_frame_pointers", "true"),
         ("enable_probestack", "false"),
         ("unwind_info", "false"),
-        ("enable_verifier", if verify() { "true" } else { "false" }),
+        (
+            "enable_verifier",
+            if cfg!(debug_assertions) {
+                "true"
+            } else {
+                "false"
+            },
+        ),
     ] {
         flags.set(name, value).map_err(|e| unusable(&e))?;
     }
@@ -75,11 +82,6 @@ fn target(opt_level: &str, regalloc_algorithm: &str) -> Result<OwnedTargetIsa, C
     builder
         .finish(settings::Flags::new(flags))
         .map_err(|e| unusable(&e))
-}
-
-/// Cranelift's verifier: always with debug assertions, else on request.
-fn verify() -> bool {
-    cfg!(debug_assertions) || std::env::var_os("HARTLOOM_VERIFY").is_some()
 }
 
 fn host_features() -> [(bool, &'static str); 11] {
