@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::hart::{Hart, HartState};
+use vm_core::isa::format::Kind as FormatKind;
 use vm_core::isa::{Op, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{Cause, GuestAddr, Trap};
@@ -714,7 +715,7 @@ fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
         .fetch(GuestAddr(pc))
         .ok()
         .and_then(|bits| decode(bits).ok());
-    decoded.is_some_and(|d| d.inst.op().row().format == "Amo")
+    decoded.is_some_and(|d| d.inst.op().row().format == FormatKind::Amo)
 }
 
 /// Called by generated code that reaches an address without code.
