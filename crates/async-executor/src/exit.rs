@@ -51,10 +51,12 @@ pub enum Budget {
 }
 
 /// One way to make a hart run. All engines are interchangeable: the same
-/// hart, memory and budget end in the same state. One exception: after a trap
-/// by a load or store, compiled code may show registers from earlier in the
-/// function unless [`JitConfig::exact_faults`](crate::JitConfig::exact_faults)
-/// is set; cause, pc and address are exact.
+/// hart, memory and budget end in the same state, with two exceptions in
+/// compiled code. An address of 4 GiB or more counts modulo 4 GiB, where the
+/// interpreter faults. After a trap by a load or store, registers may be those
+/// from earlier in the function unless
+/// [`JitConfig::exact_faults`](crate::JitConfig::exact_faults) is set; cause,
+/// pc and address are exact.
 pub trait Executor {
     /// Runs `hart` until the budget is spent, `preempt` is not zero at a
     /// safepoint (every backward jump, call and indirect jump comes to one),

@@ -201,3 +201,33 @@ impl Drop for Arena {
         debug_assert!(released.is_ok(), "releasing our own mapping cannot fail");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_code_is_never_changed() {
+        let arena = Arena::new(LIMIT_BYTES_MIN).unwrap();
+        let code = |n: u8| vec![n; 100];
+        let at = |offset| {
+            let entry = arena.entry(offset);
+            // SAFETY: A3: `append` put 100 bytes there.
+            unsafe { std::slice::from_raw_parts(entry, 100) }.to_vec()
+        };
+        let first = arena.append(&code(1)).unwrap();
+        arena.publish(0x1_0000, first);
+        let mut n: u8 = 1;
+        let mut last = first;
+        while let Ok(offset) = arena.append(&code(n.wrapping_add(1))) {
+            n = n.wrapping_add(1);
+            assert_eq!(at(offset), code(n));
+            // Published anew, or unlinked: slots change, code does not.
+            arena.publish(0x1_0000, offset * u32::from(n % 2));
+            assert_eq!(at(last), code(n.wrapping_sub(1)));
+            last = offset;
+        }
+        assert!(last as usize > LIMIT_BYTES_MIN - 300, "{last}");
+        assert_eq!(at(first), code(1));
+    }
+}
