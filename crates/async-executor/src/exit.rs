@@ -51,8 +51,10 @@ pub enum Budget {
 }
 
 /// One way to make a hart run. All engines are interchangeable: the same
-/// hart, memory and budget end in the same state, with two exceptions in
-/// compiled code. An address of 4 GiB or more counts modulo 4 GiB, where the
+/// hart, memory and budget end in the same state, with three exceptions in
+/// compiled code. `instret` counts what was interpreted: there it advances with
+/// each read of it, and never goes back, while the interpreter's is exact. An
+/// address of 4 GiB or more counts modulo 4 GiB, where the
 /// interpreter faults. After a trap by a load or store, registers may be those
 /// from earlier in the function unless
 /// [`JitConfig::exact_faults`](crate::JitConfig::exact_faults) is set; cause,

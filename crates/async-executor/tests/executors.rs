@@ -928,3 +928,40 @@ fn a_cycle_of_small_regions_can_be_preempted() {
         });
     }
 }
+
+/// It is the hart's, not the executor's.
+#[test]
+fn instret_never_goes_back_when_a_hart_changes_its_executor() {
+    let code = "
+        li a1, 100000
+        loop: addi a1, a1, -1
+        bnez a1, loop
+        rdinstret a2
+        ecall
+        rdinstret a3
+        ebreak";
+    let memory = memory(code);
+    for mut first in engines() {
+        for mut second in engines() {
+            let mut hart = Hart::new(TEXT);
+            let exit = first.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+            assert_eq!(exit, Exit::Ecall);
+            hart.set_pc(GuestAddr(hart.pc().0 + 4));
+            let exit = second.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+            assert_eq!(exit, Exit::Breakpoint);
+            assert!(hart.x(XReg::A3) > hart.x(XReg::A2), "{:?}", hart.state.x);
+        }
+    }
+    let (mut first, mut second) = (InterpreterExecutor::new(), InterpreterExecutor::new());
+    let mut hart = Hart::new(TEXT);
+    let exit = first.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Ecall);
+    hart.set_pc(GuestAddr(hart.pc().0 + 4));
+    let exit = second.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Breakpoint);
+    assert_eq!(
+        hart.x(XReg::A3) - hart.x(XReg::A2),
+        1,
+        "an ecall does not retire"
+    );
+}
