@@ -290,7 +290,7 @@ impl Tiered {
 
     /// Runs in the cache that there is for `kind`. When that is retired, the
     /// error is what is left of the budget.
-    #[inline]
+    #[inline(always)]
     fn run_in_a_cache(
         &mut self,
         hart: &mut Hart,

@@ -24,7 +24,6 @@
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::ptr;
 
 use crate::config::JitConfig;
@@ -50,6 +49,7 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 8 << 10;
 
 /// The limit for a run that begins here; `None` where there is too little to
 /// run compiled code at all.
+#[inline]
 pub(crate) fn limit(config: &JitConfig) -> Option<u64> {
     let rsp = here();
     let left = left_of_thread(rsp).unwrap_or(config.coroutine_stack_bytes);
@@ -69,26 +69,43 @@ pub(crate) fn here() -> usize {
     (&raw const here).addr()
 }
 
-/// Bytes below `rsp` on this thread's own stack, `None` on another.
-fn left_of_thread(rsp: usize) -> Option<usize> {
-    let own = own_stack();
-    own.contains(&rsp).then(|| rsp - own.start)
+/// Start and length of a stack without its guard.
+#[derive(Clone, Copy)]
+struct Stack {
+    start: usize,
+    bytes: usize,
 }
 
-/// This thread's stack without its guard; empty if the system does not say.
-fn own_stack() -> Range<usize> {
-    thread_local! {
-        static OWN: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+impl Stack {
+    const NONE: Stack = Stack { start: 0, bytes: 0 };
+
+    #[inline(always)]
+    fn left(self, rsp: usize) -> Option<usize> {
+        let left = rsp.wrapping_sub(self.start);
+        (left < self.bytes).then_some(left)
     }
-    let (start, end) = OWN.get().unwrap_or_else(|| {
-        let stack = ask().unwrap_or((0, 0));
-        OWN.set(Some(stack));
-        stack
-    });
-    start..end
 }
 
-fn ask() -> Option<(usize, usize)> {
+/// Bytes below `rsp` on this thread's own stack, `None` on another. Every run
+/// asks, so the usual answer takes a few instructions.
+#[inline(always)]
+fn left_of_thread(rsp: usize) -> Option<usize> {
+    thread_local! {
+        static OWN: Cell<Stack> = const { Cell::new(Stack::NONE) };
+        static ASKED: Cell<bool> = const { Cell::new(false) };
+    }
+    #[cold]
+    fn ask_first(rsp: usize) -> Option<usize> {
+        if !ASKED.replace(true) {
+            OWN.set(ask().unwrap_or(Stack::NONE));
+        }
+        OWN.get().left(rsp)
+    }
+    OWN.get().left(rsp).or_else(|| ask_first(rsp))
+}
+
+/// What the system says of this thread's stack.
+fn ask() -> Option<Stack> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     // SAFETY: S1: it fills the attributes of the calling thread, which exists.
     let got = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) };
@@ -105,6 +122,8 @@ fn ask() -> Option<(usize, usize)> {
         failed
     };
     // Some C libraries count the guard as a part of the stack.
-    let start = start.addr();
-    (failed == 0).then_some((start + guard, start + bytes))
+    (failed == 0).then(|| Stack {
+        start: start.addr() + guard,
+        bytes: bytes.saturating_sub(guard),
+    })
 }
