@@ -7,6 +7,8 @@ mod common;
 
 use std::process::{Command, Output};
 
+use vm_runtime::EngineKind;
+
 use common::{TempDir, elf_of, tiny_elf};
 
 fn hartloom(args: &[&str]) -> Output {
@@ -458,5 +460,76 @@ fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
             expected == 125,
             "{message}"
         );
+    }
+}
+
+/// Guest recursion in compiled code is host recursion.
+#[test]
+fn deep_recursion_is_no_matter_of_the_hosts_stack_limit() {
+    // f(n) = n == 0 ? 0 : 1 + f(n - 1); exit(f(300000) % 100 + 42)
+    let code = "
+        li a0, 300000
+        jal ra, f
+        li a1, 100
+        remu a0, a0, a1
+        addi a0, a0, 42
+        li a7, 93
+        ecall
+        f: beqz a0, done
+        addi sp, sp, -8
+        sw ra, 0(sp)
+        addi a0, a0, -1
+        jal ra, f
+        addi a0, a0, 1
+        lw ra, 0(sp)
+        addi sp, sp, 8
+        done: ret";
+    let dir = TempDir::new("stack-limit");
+    let path = dir.path("recursion");
+    std::fs::write(&path, elf_of(code)).unwrap();
+    for engine in EngineKind::ALL {
+        for limit in ["128", "256", "512", "8192", "unlimited"] {
+            let output = Command::new("sh")
+                .args(["-c", &format!("ulimit -Ss {limit} && exec \"$@\""), "sh"])
+                .args([env!("CARGO_BIN_EXE_hartloom"), "run", "--engine"])
+                .args([engine.name(), &path])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(42), "{engine:?} {limit}: {said}");
+        }
+    }
+}
+
+/// Garbage in them was ignored once, and the run was not what was asked for.
+#[test]
+fn knobs_of_the_environment_that_are_wrong_are_named() {
+    let dir = TempDir::new("knobs");
+    let path = dir.path("tiny");
+    std::fs::write(&path, elf_of("li a7, 93\nli a0, 42\necall")).unwrap();
+    let names = [
+        "HARTLOOM_THRESHOLD",
+        "HARTLOOM_REGION_LIMIT",
+        "HARTLOOM_INLINE_MAX",
+        "HARTLOOM_INLINE_RECURSION",
+    ];
+    let run = |name: &str, value: &str, verb: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hartloom"));
+        command.args(verb).arg(&path).env(name, value);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    for name in names {
+        for value in ["", "many", "-1", "1.5", "99999999999"] {
+            for verb in [&["run"][..], &["dump", "--addr", "0x10078", "--host"]] {
+                let (status, said) = run(name, value, verb);
+                assert_eq!(status, Some(125), "{name}={value} {verb:?}: {said}");
+                assert!(said.contains(name), "{said}");
+                assert!(said.contains(&format!("{value:?}")), "{said}");
+            }
+        }
+        let (status, said) = run(name, "0", &["run", "--engine", "jit"]);
+        assert_eq!(status, Some(42), "{name}=0: {said}");
     }
 }

@@ -158,9 +158,9 @@ pub(crate) fn tiny_elf() -> Vec<u8> {
     file
 }
 
-/// An RV64 program of one page, in assembly.
-pub(crate) fn elf_of(source: &str) -> Vec<u8> {
-    let code = vm_core::isa::asm::assemble(source).unwrap();
+/// An RV64 program of one page that begins with the code.
+pub(crate) fn elf_of(code: &str) -> Vec<u8> {
+    let code = vm_core::isa::asm::assemble(code).unwrap();
     let bytes = 120 + code.len() as u64;
     let mut file = Vec::new();
     file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");

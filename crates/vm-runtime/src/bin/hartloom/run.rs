@@ -14,14 +14,16 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine};
+use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine_with};
 
 use crate::flags::{RunArgs, StatsFormat};
 use crate::inherited;
+use crate::knobs;
 
 /// Runs a program; gives the exit status that hartloom is to end with.
 pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let begun = Instant::now();
+    let jit_config = knobs::config(args.engine)?;
     let interrupts = match args.stats {
         // Without anything to say at the end, a signal may end us as it ends
         // a native program.
@@ -52,7 +54,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         .first()
         .map_or(OsStr::new(""), OsString::as_os_str);
     let mut process = Process::load(Path::new(program), &command, &environment, config)?;
-    let mut engine = build_engine(args.engine);
+    let mut engine = build_engine_with(args.engine, jit_config);
     // Interpreting instead would be many times slower, without a word.
     engine.prepare(process.memory())?;
     let loaded = begun.elapsed();
