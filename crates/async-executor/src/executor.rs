@@ -38,6 +38,7 @@ use vm_core::{Cause, GuestAddr, Trap};
 
 use crate::cache::arena::ARENA_BYTES;
 use crate::cache::{CodeCache, Wanted};
+use crate::config::JitConfig;
 use crate::context::{AsyncExecutionContext, Counts, Kind, RunCounts};
 use crate::enter::{self, fflags_of, mxcsr_of};
 use crate::error::EngineError;
@@ -92,12 +93,35 @@ struct Run<'a> {
     /// and nested calls write to the run meanwhile.
     frame: &'a Frame,
     preempt: &'a AtomicU32,
-    /// Lowest rsp at which a region that makes calls may start.
-    stack_limit: u64,
+    stack: StackLimit,
     budget_counts: bool,
     pending: Option<Exit>,
     /// A poll found the preempt word raised.
     polled: bool,
+}
+
+/// Lowest rsp at which a region that makes calls may start, looked up when
+/// something is hot: most short programs never ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StackLimit {
+    Unknown,
+    /// There is too little to run compiled code at all.
+    TooLittle,
+    At(u64),
+}
+
+impl StackLimit {
+    /// Where it is, if compiled code can run on this stack.
+    #[inline]
+    fn get(&mut self, config: &JitConfig) -> Option<u64> {
+        if *self == StackLimit::Unknown {
+            *self = stack::limit(config).map_or(StackLimit::TooLittle, StackLimit::At);
+        }
+        match *self {
+            StackLimit::At(limit) => Some(limit),
+            StackLimit::TooLittle | StackLimit::Unknown => None,
+        }
+    }
 }
 
 /// What the fault handler needs to know of a run.
@@ -118,7 +142,6 @@ impl<'a> Run<'a> {
         memory: &'a GuestMemory,
         cache: &'a Arc<CodeCache>,
         preempt: &'a AtomicU32,
-        stack_limit: u64,
     ) -> Run<'a> {
         Run {
             tiered,
@@ -127,10 +150,27 @@ impl<'a> Run<'a> {
             budget_counts: cache.flavour.counting,
             cache,
             preempt,
-            stack_limit,
+            stack: StackLimit::Unknown,
             pending: None,
             polled: false,
         }
+    }
+}
+
+impl Run<'_> {
+    /// Offset of the code at the hart's pc, 0 where there is none, or no stack
+    /// to run it on. The hart then has the limit of that.
+    #[inline(always)]
+    fn lookup(&mut self, state: &mut HartState) -> u32 {
+        let offset = self.cache.lookup(state.pc);
+        if offset == 0 {
+            return 0;
+        }
+        let Some(limit) = self.stack.get(self.tiered.tier.context.config()) else {
+            return 0;
+        };
+        state.engine[abi::STACK_LIMIT] = limit;
+        offset
     }
 }
 
@@ -141,7 +181,8 @@ struct RunTier<'a> {
     cache: &'a Arc<CodeCache>,
     /// Compiled code at this address has just declined.
     declined: Option<u64>,
-    /// The rounding mode is one that compiled code cannot have.
+    stack: &'a mut StackLimit,
+    /// The rounding mode is one that compiled code can have.
     enabled: bool,
 }
 
@@ -155,6 +196,9 @@ impl Tier for RunTier<'_> {
             return true; // nothing comes of it any more: on with another
         }
         if !self.enabled || self.declined.take() == Some(pc) {
+            return false;
+        }
+        if self.stack.get(self.state.context.config()).is_none() {
             return false;
         }
         if self.cache.lookup(pc) != 0 {
@@ -299,13 +343,13 @@ impl Tiered {
         budget: u64,
         preempt: &AtomicU32,
     ) -> Result<Exit, u64> {
-        let Some((stack_limit, cache)) = self.stack_and_cache(memory, kind) else {
+        let Some(cache) = self.tier.lend(memory, kind) else {
             return Ok(self.interpret(hart, memory, budget, preempt));
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, &cache);
-        let mut run = Run::new(self, &frame, memory, &cache, preempt, stack_limit);
+        let mut run = Run::new(self, &frame, memory, &cache, preempt);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
@@ -323,21 +367,13 @@ impl Tiered {
         exit
     }
 
-    /// What compiled code needs to run: how far the stack reaches, and a cache,
-    /// which is to be given back.
-    #[inline]
-    fn stack_and_cache(
-        &mut self,
-        memory: &GuestMemory,
-        kind: Kind,
-    ) -> Option<(u64, Arc<CodeCache>)> {
-        let stack_limit = stack::limit(self.context().config())?;
-        Some((stack_limit, self.tier.lend(memory, kind)?))
-    }
-
     /// Runs the block at the hart's pc in compiled form.
     pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
-        let Some((stack_limit, cache)) = self.stack_and_cache(memory, Kind::Single) else {
+        let mut limit = StackLimit::Unknown;
+        let Some(stack_limit) = limit.get(self.context().config()) else {
+            return self.core.run_block(&mut hart.state, memory);
+        };
+        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
@@ -416,11 +452,12 @@ impl Tiered {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, cache);
-        let mut run = Run::new(self, &frame, memory, cache, &NEVER, stack_limit);
+        let mut run = Run::new(self, &frame, memory, cache, &NEVER);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
             set_words(run, state, u64::MAX);
+            (*state).engine[abi::STACK_LIMIT] = stack_limit;
             let start = (*state).pc;
             let back = enter_code(run, state, offset.get(), false);
             if let Some(exit) = (*run).pending.take() {
@@ -494,7 +531,7 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     let words = &mut state.engine;
     words[abi::SLOTS] = run_ref.cache.arena.slots().expose_provenance() as u64;
     words[abi::PREEMPT] = std::ptr::from_ref(run_ref.preempt).expose_provenance() as u64;
-    words[abi::STACK_LIMIT] = run_ref.stack_limit;
+    words[abi::STACK_LIMIT] = u64::MAX; // until something is entered
     words[abi::COLD] = enter::cold as *const () as u64;
     words[abi::STEP] = enter::step as *const () as u64;
     words[abi::RUN] = run.expose_provenance() as u64;
@@ -515,9 +552,9 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
     loop {
         // SAFETY: X1: between entries.
         let compiled = unsafe {
-            let (run, state) = (&*run, &*state);
+            let (run, state) = (&mut *run, &mut *state);
             match declined {
-                None if mxcsr_of(0, state.frm).is_some() => run.cache.lookup(state.pc),
+                None if mxcsr_of(0, state.frm).is_some() => run.lookup(state),
                 _ => 0,
             }
         };
@@ -538,7 +575,7 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
                 Stop::Handover => {}
             }
             run.tiered.follow(run.memory, run.cache);
-            let offset = run.cache.lookup(state.pc);
+            let offset = run.lookup(state);
             if offset == 0 || mxcsr_of(0, state.frm).is_none() {
                 continue; // dropped, or made unusable by what was interpreted
             }
@@ -616,6 +653,7 @@ fn interpret_until_hot(
         memory: run.memory,
         cache: run.cache,
         declined,
+        stack: &mut run.stack,
         enabled: mxcsr_of(0, state.frm).is_some(),
     };
     let stop = core.run(state, run.memory, &mut control, &mut tier);
