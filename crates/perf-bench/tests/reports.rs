@@ -3,7 +3,7 @@
 //! After an intended change, `UPDATE_EXPECT=1 cargo test -p perf-bench` rewrites
 //! the files in `tests/golden`; their diff is what users of the formats will see.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use perf_bench::{
@@ -89,29 +89,29 @@ fn report() -> Report {
         .unwrap();
 
     let failed = BenchmarkResult::failed("demo/broken".parse().unwrap(), "panicked: no memory");
+    let stopped = BenchmarkResult::interrupted("demo/stopped".parse().unwrap(), "Ctrl-C");
     let mut invalid = BenchmarkResult::new("demo/wrong".parse().unwrap());
     invalid
         .record_kpi("demo.never", 1e9, Unit::PerSecond)
         .unwrap();
     invalid.mark_invalid("checksum 0x1, expected 0x2");
 
-    Report::new(
+    let mut report = Report::new(
         context,
-        vec![sampled, unsampled, failed, invalid],
+        vec![sampled, unsampled, failed, stopped, invalid],
         &KpiTable::parse(TABLE).unwrap(),
-    )
+    );
+    for kpi in &mut report.kpis {
+        if kpi.id == "demo.never" {
+            kpi.reason = Some("demo/wrong is invalid".to_owned());
+        }
+    }
+    report
 }
 
 #[track_caller]
 fn check(format: Format) {
-    let path: PathBuf = [
-        env!("CARGO_MANIFEST_DIR"),
-        "tests",
-        "golden",
-        format.file_name(),
-    ]
-    .iter()
-    .collect();
+    let path = Path::new("tests/golden").join(format.file_name());
     let found = report().render(format);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &found).unwrap();

@@ -157,13 +157,13 @@ fn every_row_has_words() {
 
 #[test]
 fn the_page_about_instructions_is_up_to_date() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/isa-table.md");
+    let page = Path::new("../../docs/isa-table.md");
     let text = isa_table_markdown();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&page, text).unwrap();
+        fs::write(page, text).unwrap();
         return;
     }
-    let found = fs::read_to_string(&page).unwrap_or_default();
+    let found = fs::read_to_string(page).unwrap_or_default();
     assert!(
         found == text,
         "docs/isa-table.md is not what the tables say: run the test with UPDATE_EXPECT=1"
@@ -385,7 +385,7 @@ fn objdump_reads_the_same() {
         code.extend(half.to_le_bytes());
     }
     let Some((version, listing)) = objdump(&code) else {
-        eprintln!("skipped: riscv64-linux-gnu-objdump is not installed");
+        eprintln!("skipped: disassembly with riscv64-linux-gnu-objdump, which is not installed");
         return;
     };
     assert_eq!(
@@ -449,7 +449,11 @@ fn objdump_reads_the_same() {
             difference.reason
         );
     }
-    eprintln!("{same} of {} encodings read the same", listing.len());
+    eprintln!(
+        "compared: disassembly of {} encodings with riscv64-linux-gnu-objdump",
+        listing.len()
+    );
+    eprintln!("{same} read the same");
     assert!(
         differences.is_empty(),
         "{} differences from objdump, the first:\n{}",

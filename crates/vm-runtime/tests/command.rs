@@ -243,7 +243,45 @@ fn dump_shows_the_instructions_asked_for() {
     refused(
         &["dump", &path, "--function", "main"],
         125,
-        &["main", "stripped"],
+        &["main", "stripped", "--addr 0x10000"],
+    );
+    // As dump prints it: a decimal number to us.
+    refused(
+        &["dump", &path, "--addr", "10078"],
+        125,
+        &["executable at 0x275e", "did you mean 0x10078?"],
+    );
+}
+
+/// They named a function, and no program of this repository has names.
+#[test]
+fn the_examples_of_dump_work_on_the_programs_here() {
+    let help = String::from_utf8(hartloom(&["dump", "--help"]).stdout).unwrap();
+    let mut n_examples = 0;
+    for line in help.lines() {
+        let Some(example) = line.trim().strip_prefix("hartloom dump benches/") else {
+            continue;
+        };
+        // What the example shows stands behind two spaces.
+        let words = example.split("  ").next().unwrap();
+        let program = format!("../../benches/{words}");
+        let mut args = vec!["dump"];
+        args.extend(program.split(' '));
+        let output = hartloom(&args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{args:?}");
+        n_examples += 1;
+    }
+    assert_eq!(n_examples, 3, "{help}");
+}
+
+#[test]
+fn the_page_of_system_calls_is_what_the_command_prints() {
+    let printed = hartloom(&["syscalls", "--markdown"]).stdout;
+    let page = std::fs::read("../../docs/syscalls.md").unwrap();
+    assert!(
+        page == printed,
+        "docs/syscalls.md is not what the table says: run `cargo xtask codegen`"
     );
 }
 
@@ -251,10 +289,7 @@ fn dump_shows_the_instructions_asked_for() {
 /// interpreting instead would be many times slower without a word.
 #[test]
 fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
-    let guest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../benches/guests/bin/hello.elf"
-    );
+    let guest = "../../benches/guests/bin/hello.elf";
     for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 9500000 && exec \"$@\"", "sh"])
