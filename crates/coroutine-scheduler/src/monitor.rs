@@ -12,7 +12,7 @@ use crate::policy::Policy;
 use crate::preempt::{HIGHER, SLICE};
 use crate::scheduler::Shared;
 use crate::vcpu::park::Parker;
-use crate::{Priority, vcpu::Vcpu};
+use crate::{Priority, host, vcpu::Vcpu};
 
 /// The least time between two looks.
 const TICK_MIN: Duration = Duration::from_micros(50);
@@ -70,6 +70,8 @@ struct Seen {
     running: u64,
     /// When it was asked to make way; 0 if it was not.
     asked_ns: u64,
+    /// What its thread had used of a processor then.
+    asked_cpu_ns: Option<u64>,
 }
 
 /// The thread's loop.
@@ -152,7 +154,7 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
     if seen.running != running {
         *seen = Seen {
             running,
-            asked_ns: 0,
+            ..Seen::default()
         };
     }
     let Some(level) = vcpu.running_level() else {
@@ -163,7 +165,7 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
         return;
     };
     let slice_ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
-    let start = vcpu.run_start_ticks.load(Ordering::Relaxed);
+    let start = vcpu.slice_start_ticks.load(Ordering::Relaxed);
     let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
     if !is_urgent && (ran_ns < slice_ns || !is_waited_for(shared, vcpu)) {
         return;
@@ -171,11 +173,31 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
     if seen.asked_ns == 0 {
         seen.asked_ns = now;
         vcpu.ask(if is_urgent { HIGHER } else { SLICE });
+        // Afterwards: what it uses from here on, it uses with the word raised.
+        seen.asked_cpu_ns = vcpu.thread().and_then(host::thread_cpu_ns);
         return;
     }
     let patience_ns = if is_urgent { ANSWER_NS } else { slice_ns };
-    if shared.config.hand_off && now.saturating_sub(seen.asked_ns) >= patience_ns {
+    let is_late = now.saturating_sub(seen.asked_ns) >= patience_ns;
+    if shared.config.hand_off && is_late && could_answer(vcpu, seen, patience_ns) {
         shared.take_stuck(index, running);
+    }
+}
+
+/// Whether the thread of a vCPU has had the time to answer since it was asked:
+/// it ran for so long, or sleeps in a system call. One that the host has put
+/// behind other threads could not, and would be no better off as another one.
+/// (Without this, a busy host makes coroutines lose their vCPU that poll the
+/// word all the time.)
+fn could_answer(vcpu: &Vcpu, seen: &Seen, patience_ns: u64) -> bool {
+    let Some(thread) = vcpu.thread() else {
+        return true;
+    };
+    match (seen.asked_cpu_ns, host::thread_cpu_ns(thread)) {
+        (Some(asked), Some(now)) if now.saturating_sub(asked) < patience_ns => {
+            host::is_runnable(thread) != Some(true)
+        }
+        _ => true,
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) n_boosts: AtomicU32,
     phase: AtomicU32,
     n_orders: AtomicU64,
+    n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
     pub(crate) own: Weak<Shared>,
@@ -60,6 +61,10 @@ pub(crate) struct Shared {
     n_balances: AtomicU64,
     n_migrations: AtomicU64,
 }
+
+/// Equals of the `RealTime` heap are numbered upwards from here, and downwards
+/// from below it where they go to the head.
+const FIRST_ORDER: u64 = 1 << 63;
 
 const NEW: u32 = 0;
 const STARTED: u32 = 1;
@@ -179,7 +184,8 @@ impl Shared {
             ns_per_tick: clock::ns_per_tick(),
             n_boosts: AtomicU32::new(0),
             phase: AtomicU32::new(NEW),
-            n_orders: AtomicU64::new(0),
+            n_orders: AtomicU64::new(FIRST_ORDER),
+            n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
             threads: Mutex::default(),
             own,
@@ -203,6 +209,11 @@ impl Shared {
 
     pub(crate) fn next_order(&self) -> u64 {
         self.n_orders.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Before all that there were.
+    pub(crate) fn order_at_head(&self) -> u64 {
+        self.n_orders_at_head.fetch_sub(1, Ordering::Relaxed)
     }
 
     pub(crate) fn waits(&self, level: Priority) -> bool {
@@ -249,11 +260,48 @@ impl Shared {
     #[cold]
     fn note_closing(&self) {
         if self.registry.count() == 0 && self.phase.swap(OVER, Ordering::SeqCst) != OVER {
-            for vcpu in &self.vcpus {
-                vcpu.parker.unpark();
+            self.send_threads_home();
+        }
+    }
+
+    /// The scheduler is over: its threads end.
+    fn send_threads_home(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.parker.unpark();
+        }
+        self.dismiss_spares();
+        self.monitor.stop();
+    }
+
+    fn join_threads(&self) {
+        // More may come while these end.
+        while let Some(thread) = { self.threads.lock().pop() } {
+            // Bodies' panics are caught; one of ours should not be hidden.
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
-            self.dismiss_spares();
-            self.monitor.stop();
+        }
+    }
+
+    fn close_all(&self) {
+        for task in self.registry.all() {
+            let coroutine = Coroutine::new(task);
+            // Those that end by themselves meanwhile need no abort.
+            let _ = coroutine.abort();
+        }
+        self.preempt_all(preempt::CANCEL);
+        for vcpu in &self.vcpus {
+            vcpu.timers.clear();
+        }
+    }
+
+    /// Without threads: runs what is left on this one.
+    fn run_the_rest(&self) {
+        while self.registry.count() > 0 || !self.outsiders.is_empty() {
+            let ran = (0..self.vcpus.len()).find_map(|index| run_one_on(self, index));
+            if ran.is_none() {
+                thread::yield_now();
+            }
         }
     }
 
@@ -961,7 +1009,16 @@ impl CoroutineScheduler {
         }
         started = started.and_then(|()| shared.spawn_monitor());
         started.map_err(|error| {
-            self.shutdown();
+            // Some vCPUs have a thread and others none: all lose it before
+            // their coroutines are closed, here.
+            shared.phase.store(OVER, Ordering::SeqCst);
+            shared.send_threads_home();
+            shared.join_threads();
+            for vcpu in &shared.vcpus {
+                vcpu.release();
+            }
+            shared.close_all();
+            shared.run_the_rest();
             StartError::Thread(error)
         })
     }
@@ -1025,31 +1082,12 @@ impl CoroutineScheduler {
         );
         let before = shared.phase.fetch_max(CLOSING, Ordering::SeqCst);
         if before < CLOSING {
-            for task in shared.registry.all() {
-                let coroutine = Coroutine::new(task);
-                // Those that end by themselves meanwhile need no abort.
-                let _ = coroutine.abort();
-            }
-            shared.preempt_all(preempt::CANCEL);
-            for vcpu in &shared.vcpus {
-                vcpu.timers.clear();
-            }
+            shared.close_all();
             shared.note_closing();
         }
-        // More may come while these end.
-        while let Some(thread) = { shared.threads.lock().pop() } {
-            // Bodies' panics are caught; one of ours should not be hidden.
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-        // Without threads, and for what slipped in at the very end.
-        while shared.registry.count() > 0 || !shared.outsiders.is_empty() {
-            let ran = (0..shared.vcpus.len()).find_map(|index| run_one_on(shared, index));
-            if ran.is_none() {
-                thread::yield_now();
-            }
-        }
+        shared.join_threads();
+        // Where there were no threads, and for what slipped in at the very end.
+        shared.run_the_rest();
         shared.phase.store(OVER, Ordering::SeqCst);
     }
 }

@@ -12,6 +12,8 @@ use crate::task::header::add_own;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) executions: AtomicU64,
+    /// Runs that ended on a thread that had lost the vCPU; written by any.
+    pub(crate) weak_executions: AtomicU64,
     pub(crate) switches: AtomicU64,
     pub(crate) busy_ticks: AtomicU64,
     pub(crate) idle_ticks: AtomicU64,
@@ -156,7 +158,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter| Duration::from_nanos(ticks_to_ns(get(counter)));
         VCPUStats {
-            executions: get(&self.executions),
+            executions: get(&self.executions) + get(&self.weak_executions),
             context_switches: get(&self.switches),
             busy_time: time(&self.busy_ticks),
             idle_time: time(&self.idle_ticks),
