@@ -89,7 +89,9 @@ pub(crate) fn run(shared: &Shared) {
             monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
             monitor.is_dormant.store(1, Ordering::SeqCst);
             if all_sleep(shared) && !shared.is_over() {
-                monitor.parker.park(None);
+                // Unless unused stacks have memory to give back.
+                monitor.parker.park(shared.stacks.trim_after());
+                shared.stacks.trim_by_time(clock::now_ns());
             }
             monitor.is_dormant.store(0, Ordering::SeqCst);
             continue;
@@ -100,8 +102,10 @@ pub(crate) fn run(shared: &Shared) {
         for vcpu in shared.vcpus.iter().filter(|_| is_real) {
             let due = vcpu.timers.next_ns();
             // Parked vCPUs wake by themselves, and those between two
-            // coroutines look, too; what is a little late is ours.
-            if vcpu.running_level().is_some() && due <= now {
+            // coroutines look, too; what is a little late is ours, and so is
+            // what is late in any case: a body's drop may take its time.
+            let is_late = due.saturating_add(ANSWER_NS) <= now;
+            if (vcpu.running_level().is_some() && due <= now) || is_late {
                 vcpu.timers.fire(now);
             }
             let due = vcpu.timers.next_ns();
@@ -127,6 +131,7 @@ pub(crate) fn run(shared: &Shared) {
         if now >= next_balance {
             next_balance = now + BALANCE_EVERY.as_nanos() as u64;
             shared.balance_by_time();
+            shared.stacks.trim_by_time(now);
         }
         // A second pair of eyes: nobody sleeps while something waits.
         if shared.idle.sleepers() != 0 && shared.anything_waits() {

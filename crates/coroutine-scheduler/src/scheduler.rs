@@ -13,12 +13,14 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::{self, Clock};
+use crate::coroutine::stackful::{BODY_BYTES_MAX, Stackful};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ConfigError, ControlError, SpawnError, StartError};
 use crate::level::LevelSet;
 use crate::monitor::{self, Monitor};
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::preempt;
+use crate::stack::Stacks;
 use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
     n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
     n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
@@ -188,6 +191,7 @@ impl Shared {
             n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
             threads: Mutex::default(),
+            stacks: Stacks::default(),
             own,
             n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
@@ -496,6 +500,48 @@ impl SchedulerHandle {
         spawn_on(&self.shared, options, body, Location::caller())
     }
 
+    /// Spawns a coroutine that runs on a stack of its own: its body is ordinary
+    /// code, which stops with [`stackful::wait`](crate::stackful::wait). It stays
+    /// on one vCPU, see [`stackful`](crate::stackful).
+    ///
+    /// # Errors
+    /// If there are too many, there is no stack for it, or the scheduler shuts
+    /// down.
+    ///
+    /// # Panics
+    /// If it is to be pinned to a vCPU that does not exist.
+    #[track_caller]
+    pub fn spawn_stackful<T, F>(
+        &self,
+        options: SpawnOptions,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, Location::caller())
+    }
+
+    pub(crate) fn spawn_stackful_at<T, F>(
+        &self,
+        options: SpawnOptions,
+        location: &'static Location<'static>,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, location)
+    }
+
+    /// Takes the memory of all stacks that are not in use; gives how many had
+    /// some. Those that nobody needs for a while lose it anyway.
+    pub fn trim_stacks(&self) -> usize {
+        self.shared.stacks.trim()
+    }
+
     /// Makes a coroutine that is not ready yet: [`schedule`](Self::schedule)
     /// makes it so.
     ///
@@ -677,6 +723,7 @@ impl SchedulerHandle {
             handoffs: get(&shared.handoffs.n_handoffs),
             handoffs_refused: get(&shared.handoffs.n_refused),
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
+            stacks: shared.stacks.stats(),
             vcpus,
         }
     }
@@ -798,6 +845,31 @@ where
     }
     vcpu::queue_woken(task);
     Ok(handle)
+}
+
+pub(crate) fn spawn_stackful_on<T, F>(
+    shared: &Shared,
+    options: SpawnOptions,
+    body: F,
+    location: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    assert_vcpu(shared, &options);
+    let pool = shared
+        .stacks
+        .get_or_make(&shared.config.stacks, shared.vcpus.len())?;
+    let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
+    let permit = pool.admit(options.vcpu, here)?;
+    let options = options.pinned_to(permit.vcpu());
+    if size_of::<F>() <= BODY_BYTES_MAX {
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    } else {
+        let body = Box::new(body);
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    }
 }
 
 fn create_on<F>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::balance;
 use crate::clock::ticks_to_ns;
+use crate::stack::StackStats;
 use crate::task::header::add_own;
 
 /// Counters of one vCPU, in ticks where they are times.
@@ -232,6 +233,8 @@ pub struct SchedulerStats {
     pub handoffs_refused: u64,
     /// Threads now that lost their vCPU and have not ended their poll.
     pub weak_threads: usize,
+    /// Stacks of stackful coroutines.
+    pub stacks: StackStats,
     /// Each vCPU.
     pub vcpus: Vec<VCPUStats>,
 }

@@ -747,7 +747,8 @@ impl Local<'_> {
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
     pub(crate) fn give_away(&self) {
-        if self.task.get().is_some() {
+        let has_stacks = self.vcpu().n_stacks.load(Ordering::Relaxed) != 0;
+        if self.task.get().is_some() && !has_stacks {
             self.shared().give_away(self.index(), self.grip());
         }
     }

@@ -34,7 +34,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
@@ -51,7 +51,9 @@ use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder};
-pub(crate) use local::{Local, Turn, end_turn, enter, is_on_vcpu, on_current, on_local};
+pub(crate) use local::{
+    Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
+};
 
 /// Levels with deques: all but `RealTime`.
 pub(crate) const N_DEQUES: usize = 3;
@@ -69,6 +71,8 @@ pub(crate) struct Vcpu {
     pinned_marks: AtomicU8,
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
+    /// Started stacks, which keep the thread at this vCPU.
+    pub(crate) n_stacks: AtomicUsize,
     /// Whether something is in its LIFO slot or at its heads, where nobody
     /// steals.
     pub(crate) has_private: AtomicU8,
@@ -120,6 +124,7 @@ impl Vcpu {
             pinned_marks: AtomicU8::new(0),
             timers: Arc::default(),
             parker: Parker::default(),
+            n_stacks: AtomicUsize::new(0),
             has_private: AtomicU8::new(0),
             running: AtomicU64::new(0),
             running_id: AtomicU64::new(0),
