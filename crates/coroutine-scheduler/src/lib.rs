@@ -1,7 +1,8 @@
 //! Runs coroutines on a pool of vCPUs: work stealing, with priorities that hold.
 //!
-//! A coroutine is a future. [`CoroutineScheduler`] runs as many as you like on
-//! a few threads, the most urgent first; a [`JoinHandle`] gives the result.
+//! A coroutine is a future, or code on a stack of its own ([`stackful`]).
+//! [`CoroutineScheduler`] runs as many as you like on a few threads, the most
+//! urgent first; a [`JoinHandle`] gives the result.
 //! Never here: guests and I/O. Whoever runs a guest hart does that inside a
 //! coroutine, and this crate does not know.
 //!
@@ -42,6 +43,8 @@ mod sync;
 pub mod scheduler;
 
 pub mod coroutine;
+pub mod stack;
+pub mod pool;
 pub mod state;
 mod task;
 
@@ -58,6 +61,8 @@ mod monitor;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
+#[allow(unsafe_code, reason = "a clock of another thread: rule H1")]
+mod host;
 pub mod timer;
 
 pub mod stats;
@@ -68,15 +73,17 @@ use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
 pub use config::{Fairness, SchedulerConfig, WeakClass};
-pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo};
+pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo, stackful};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
     Policy, PolicyScheduler, PriorityScheduler, RoundRobinScheduler, Scheduler, SchedulingPolicy,
 };
+pub use pool::{CoroutinePool, PoolConfig, PoolStats};
 pub use preempt::{checkpoint, is_preempted, with_preempt_word, yield_now};
 pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
+pub use stack::{StackConfig, StackError, StackStats};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::JoinHandle;

@@ -13,12 +13,14 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::{self, Clock};
+use crate::coroutine::stackful::{BODY_BYTES_MAX, Stackful};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ConfigError, ControlError, SpawnError, StartError};
 use crate::level::LevelSet;
 use crate::monitor::{self, Monitor};
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::preempt;
+use crate::stack::Stacks;
 use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
@@ -52,14 +54,20 @@ pub(crate) struct Shared {
     pub(crate) n_boosts: AtomicU32,
     phase: AtomicU32,
     n_orders: AtomicU64,
+    n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
     n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
     n_balances: AtomicU64,
     n_migrations: AtomicU64,
 }
+
+/// Equals of the `RealTime` heap are numbered upwards from here, and downwards
+/// from below it where they go to the head.
+const FIRST_ORDER: u64 = 1 << 63;
 
 const NEW: u32 = 0;
 const STARTED: u32 = 1;
@@ -179,9 +187,11 @@ impl Shared {
             ns_per_tick: clock::ns_per_tick(),
             n_boosts: AtomicU32::new(0),
             phase: AtomicU32::new(NEW),
-            n_orders: AtomicU64::new(0),
+            n_orders: AtomicU64::new(FIRST_ORDER),
+            n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
             threads: Mutex::default(),
+            stacks: Stacks::default(),
             own,
             n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
@@ -203,6 +213,11 @@ impl Shared {
 
     pub(crate) fn next_order(&self) -> u64 {
         self.n_orders.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Before all that there were.
+    pub(crate) fn order_at_head(&self) -> u64 {
+        self.n_orders_at_head.fetch_sub(1, Ordering::Relaxed)
     }
 
     pub(crate) fn waits(&self, level: Priority) -> bool {
@@ -249,11 +264,48 @@ impl Shared {
     #[cold]
     fn note_closing(&self) {
         if self.registry.count() == 0 && self.phase.swap(OVER, Ordering::SeqCst) != OVER {
-            for vcpu in &self.vcpus {
-                vcpu.parker.unpark();
+            self.send_threads_home();
+        }
+    }
+
+    /// The scheduler is over: its threads end.
+    fn send_threads_home(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.parker.unpark();
+        }
+        self.dismiss_spares();
+        self.monitor.stop();
+    }
+
+    fn join_threads(&self) {
+        // More may come while these end.
+        while let Some(thread) = { self.threads.lock().pop() } {
+            // Bodies' panics are caught; one of ours should not be hidden.
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
-            self.dismiss_spares();
-            self.monitor.stop();
+        }
+    }
+
+    fn close_all(&self) {
+        for task in self.registry.all() {
+            let coroutine = Coroutine::new(task);
+            // Those that end by themselves meanwhile need no abort.
+            let _ = coroutine.abort();
+        }
+        self.preempt_all(preempt::CANCEL);
+        for vcpu in &self.vcpus {
+            vcpu.timers.clear();
+        }
+    }
+
+    /// Without threads: runs what is left on this one.
+    fn run_the_rest(&self) {
+        while self.registry.count() > 0 || !self.outsiders.is_empty() {
+            let ran = (0..self.vcpus.len()).find_map(|index| run_one_on(self, index));
+            if ran.is_none() {
+                thread::yield_now();
+            }
         }
     }
 
@@ -448,6 +500,48 @@ impl SchedulerHandle {
         spawn_on(&self.shared, options, body, Location::caller())
     }
 
+    /// Spawns a coroutine that runs on a stack of its own: its body is ordinary
+    /// code, which stops with [`stackful::wait`](crate::stackful::wait). It stays
+    /// on one vCPU, see [`stackful`](crate::stackful).
+    ///
+    /// # Errors
+    /// If there are too many, there is no stack for it, or the scheduler shuts
+    /// down.
+    ///
+    /// # Panics
+    /// If it is to be pinned to a vCPU that does not exist.
+    #[track_caller]
+    pub fn spawn_stackful<T, F>(
+        &self,
+        options: SpawnOptions,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, Location::caller())
+    }
+
+    pub(crate) fn spawn_stackful_at<T, F>(
+        &self,
+        options: SpawnOptions,
+        location: &'static Location<'static>,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, location)
+    }
+
+    /// Takes the memory of all stacks that are not in use; gives how many had
+    /// some. Those that nobody needs for a while lose it anyway.
+    pub fn trim_stacks(&self) -> usize {
+        self.shared.stacks.trim()
+    }
+
     /// Makes a coroutine that is not ready yet: [`schedule`](Self::schedule)
     /// makes it so.
     ///
@@ -629,6 +723,7 @@ impl SchedulerHandle {
             handoffs: get(&shared.handoffs.n_handoffs),
             handoffs_refused: get(&shared.handoffs.n_refused),
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
+            stacks: shared.stacks.stats(),
             vcpus,
         }
     }
@@ -750,6 +845,31 @@ where
     }
     vcpu::queue_woken(task);
     Ok(handle)
+}
+
+pub(crate) fn spawn_stackful_on<T, F>(
+    shared: &Shared,
+    options: SpawnOptions,
+    body: F,
+    location: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    assert_vcpu(shared, &options);
+    let pool = shared
+        .stacks
+        .get_or_make(&shared.config.stacks, shared.vcpus.len())?;
+    let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
+    let permit = pool.admit(options.vcpu, here)?;
+    let options = options.pinned_to(permit.vcpu());
+    if size_of::<F>() <= BODY_BYTES_MAX {
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    } else {
+        let body = Box::new(body);
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    }
 }
 
 fn create_on<F>(
@@ -961,7 +1081,16 @@ impl CoroutineScheduler {
         }
         started = started.and_then(|()| shared.spawn_monitor());
         started.map_err(|error| {
-            self.shutdown();
+            // Some vCPUs have a thread and others none: all lose it before
+            // their coroutines are closed, here.
+            shared.phase.store(OVER, Ordering::SeqCst);
+            shared.send_threads_home();
+            shared.join_threads();
+            for vcpu in &shared.vcpus {
+                vcpu.release();
+            }
+            shared.close_all();
+            shared.run_the_rest();
             StartError::Thread(error)
         })
     }
@@ -1025,31 +1154,12 @@ impl CoroutineScheduler {
         );
         let before = shared.phase.fetch_max(CLOSING, Ordering::SeqCst);
         if before < CLOSING {
-            for task in shared.registry.all() {
-                let coroutine = Coroutine::new(task);
-                // Those that end by themselves meanwhile need no abort.
-                let _ = coroutine.abort();
-            }
-            shared.preempt_all(preempt::CANCEL);
-            for vcpu in &shared.vcpus {
-                vcpu.timers.clear();
-            }
+            shared.close_all();
             shared.note_closing();
         }
-        // More may come while these end.
-        while let Some(thread) = { shared.threads.lock().pop() } {
-            // Bodies' panics are caught; one of ours should not be hidden.
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-        // Without threads, and for what slipped in at the very end.
-        while shared.registry.count() > 0 || !shared.outsiders.is_empty() {
-            let ran = (0..shared.vcpus.len()).find_map(|index| run_one_on(shared, index));
-            if ran.is_none() {
-                thread::yield_now();
-            }
-        }
+        shared.join_threads();
+        // Where there were no threads, and for what slipped in at the very end.
+        shared.run_the_rest();
         shared.phase.store(OVER, Ordering::SeqCst);
     }
 }

@@ -1,7 +1,7 @@
 //! What only the thread that runs a vCPU touches: the near ends of its deques,
 //! the LIFO slot, the account of levels; and the loop around them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_deque::{Steal, Stealer, Worker};
 
 use super::handoff::Left;
-use super::local::{Local, enter};
+use super::local::{Local, Turn, enter};
 use super::{N_DEQUES, Vcpu};
 use crate::clock;
 use crate::level::{LevelSet, Share};
@@ -43,8 +43,11 @@ pub(crate) struct Core {
     marks: Cell<LevelSet>,
     lifo: Cell<Option<TaskRef>>,
     lifo_run: Cell<u8>,
-    /// Preempted ones, by level: the head of the queue.
-    heads: [Cell<Option<TaskRef>>; N_DEQUES],
+    /// The heads of the queues, the very first one at the end: those whose turn
+    /// was interrupted.
+    heads: RefCell<[Vec<TaskRef>; N_DEQUES]>,
+    /// Levels that have one there.
+    head_marks: Cell<LevelSet>,
     share: Cell<Share>,
     n_runs: Cell<u32>,
     n_wakes: Cell<u32>,
@@ -64,7 +67,8 @@ impl Core {
             marks: Cell::new(LevelSet::EMPTY),
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
-            heads: Default::default(),
+            heads: RefCell::default(),
+            head_marks: Cell::new(LevelSet::EMPTY),
             share: Cell::default(),
             n_runs: Cell::new(0),
             n_wakes: Cell::new(0),
@@ -188,8 +192,9 @@ impl Local<'_> {
             Priority::RealTime => self.push_urgent(task),
             Priority::Low => self.push(task, level),
             Priority::Normal | Priority::High => {
-                self.vcpu().has_lifo.store(1, Ordering::Relaxed);
-                if let Some(other) = core.lifo.replace(Some(task)) {
+                let other = core.lifo.replace(Some(task));
+                self.note_private();
+                if let Some(other) = other {
                     self.push(other, other.header().level());
                 }
             }
@@ -294,13 +299,11 @@ impl Local<'_> {
     fn levels_here(&self, vcpu: &Vcpu) -> LevelSet {
         let core = self.core();
         let mut bits = core.marks.get().bits() | vcpu.pinned_levels().bits();
+        bits |= core.head_marks.get().bits();
         let urgent = self.shared().waiting[3].load(Ordering::Relaxed) >> core.index & 1;
         bits |= (urgent as u8) << 3;
         if let Some(task) = core.lifo.get() {
             bits |= 1 << task.header().level().level();
-        }
-        for (level, head) in core.heads.iter().enumerate() {
-            bits |= u8::from(head.get().is_some()) << level;
         }
         LevelSet::from_bits(bits)
     }
@@ -320,8 +323,8 @@ impl Local<'_> {
         if level == Priority::RealTime {
             return vcpu.pop_urgent().or_else(pinned);
         }
-        if let Some(task) = core.heads[level.level()].take() {
-            return Some(task);
+        if core.head_marks.get().has(level) {
+            return self.pop_head(level);
         }
         let lifo = core
             .lifo
@@ -348,8 +351,38 @@ impl Local<'_> {
     }
 
     fn take_lifo(&self) -> Option<TaskRef> {
-        self.vcpu().has_lifo.store(0, Ordering::Relaxed);
-        self.core().lifo.take()
+        let task = self.core().lifo.take();
+        self.note_private();
+        task
+    }
+
+    /// Before its equals.
+    fn push_head(&self, task: TaskRef, level: Priority) {
+        let core = self.core();
+        core.heads.borrow_mut()[level.level()].push(task);
+        core.head_marks.set(core.head_marks.get().with(level));
+        self.note_private();
+    }
+
+    fn pop_head(&self, level: Priority) -> Option<TaskRef> {
+        let core = self.core();
+        let mut heads = core.heads.borrow_mut();
+        let task = heads[level.level()].pop();
+        if heads[level.level()].is_empty() {
+            core.head_marks.set(core.head_marks.get().without(level));
+        }
+        self.note_private();
+        task
+    }
+
+    /// Lets the monitor know whether something is here that nobody can steal.
+    #[inline]
+    fn note_private(&self) {
+        let core = self.core();
+        let has_some = core.lifo.get().is_some() || !core.head_marks.get().is_empty();
+        self.vcpu()
+            .has_private
+            .store(has_some.into(), Ordering::Relaxed);
     }
 
     fn empty_inbox(&self) {
@@ -541,8 +574,8 @@ impl Local<'_> {
         for level in Priority::ALL.into_iter().rev() {
             if let Some(task) = self.steal(level) {
                 match level {
-                    Priority::RealTime => self.push_urgent_quietly(task),
-                    _ => self.core().heads[level.level()].set(Some(task)),
+                    Priority::RealTime => self.push_urgent_quietly(task, true),
+                    _ => self.push_head(task, level),
                 }
                 return true;
             }
@@ -550,9 +583,14 @@ impl Local<'_> {
         false
     }
 
-    fn push_urgent_quietly(&self, task: TaskRef) {
+    fn push_urgent_quietly(&self, task: TaskRef, at_head: bool) {
         let shared = self.shared();
-        self.vcpu().push_urgent(task, shared.next_order());
+        let order = if at_head {
+            shared.order_at_head()
+        } else {
+            shared.next_order()
+        };
+        self.vcpu().push_urgent(task, order);
         shared.mark_waiting(self.core().index, Priority::RealTime);
     }
 
@@ -632,13 +670,15 @@ impl Local<'_> {
         header.set_running_on(Some(core.index));
         let grip = self.grip();
         grip.preempt.store(0, Ordering::Relaxed);
-        vcpu.run_start_ticks.store(start, Ordering::Relaxed);
+        let used = self.take_slice_used(task, level);
+        vcpu.slice_start_ticks
+            .store(start.saturating_sub(used), Ordering::Relaxed);
         vcpu.running_id.store(header.id().get(), Ordering::Relaxed);
         let running = (vcpu.running.load(Ordering::Relaxed) | 0xff) + 1;
         vcpu.running
             .store(running | (level.level() as u64 + 1), Ordering::Release);
         self.task.set(Some(task));
-        self.wants_turn.set(false);
+        self.turn.set(Turn::Waits);
         self.charged.set(0);
 
         grip.loosen();
@@ -660,10 +700,20 @@ impl Local<'_> {
             self.finish(task);
             return Ran::Yes;
         }
-        let wants_turn = self.wants_turn.get();
-        match header.state.end(seen, wants_turn) {
+        let account = shared.policy_counts.then(|| {
+            let account = header.account();
+            // Where a wake queues it, should it wait now.
+            self.settle_level(task);
+            account
+        });
+        match header.state.end(seen, self.turn.get() != Turn::Waits) {
             End::Left => {}
-            End::Again => self.requeue(task, asked, now),
+            End::Again => {
+                if let Some(account) = account {
+                    header.set_account(account);
+                }
+                self.requeue(task, asked, now);
+            }
             End::Close => self.close(task),
         }
         Ran::Yes
@@ -677,12 +727,15 @@ impl Local<'_> {
         let shared = self.shared();
         self.task.set(None);
         header.note_run(self.charged.get(), ran);
+        // The vCPU's other counters are its new holder's.
+        let counters = &self.vcpu().counters;
+        counters.weak_executions.fetch_add(1, Ordering::Relaxed);
         header.set_running_on(None);
         shared.note_unstuck(header.id());
         if has_ended {
             return shared.finish_elsewhere(task);
         }
-        match header.state.end(seen, self.wants_turn.get()) {
+        match header.state.end(seen, self.turn.get() != Turn::Waits) {
             End::Left => {}
             End::Again => shared.push_from_outside(task),
             End::Close => {
@@ -694,7 +747,8 @@ impl Local<'_> {
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
     pub(crate) fn give_away(&self) {
-        if self.task.get().is_some() {
+        let has_stacks = self.vcpu().n_stacks.load(Ordering::Relaxed) != 0;
+        if self.task.get().is_some() && !has_stacks {
             self.shared().give_away(self.index(), self.grip());
         }
     }
@@ -706,7 +760,7 @@ impl Local<'_> {
         header.note_run(self.charged.get(), ran);
         if self.shared().policy_counts {
             header.add_level_ticks(ran);
-            self.settle_level(task);
+            self.see_boost(task);
         }
         add_own(&counters.executions, 1);
         add_own(&counters.busy_ticks, ran);
@@ -727,30 +781,26 @@ impl Local<'_> {
     fn requeue(&self, task: TaskRef, asked: u32, now: u64) {
         let core = self.core();
         let header = task.header();
-        let why = if asked & preempt::HIGHER != 0 {
-            Requeue::Preempted
-        } else if asked & preempt::SLICE != 0 {
-            Requeue::SliceSpent
-        } else {
-            Requeue::Yielded
-        };
         let level = header.level();
+        let why = self.why_again(level, asked, now);
         if why != Requeue::Yielded {
             add_own(&self.vcpu().counters.preemptions, 1);
         }
         let place = if self.shared().policy_counts {
-            let facts = self.facts(task);
-            Place {
-                // It sank: its turn was over whatever ended it.
-                at_head: facts.used_ns > 0 && why == Requeue::Preempted,
-                ..self.shared().policy.requeue(&facts, why)
-            }
+            self.shared().policy.requeue(&self.facts(task), why)
         } else {
             Place {
                 level,
                 at_head: why == Requeue::Preempted,
             }
         };
+        if place.level != level {
+            header.move_to(place.level);
+        }
+        if place.at_head {
+            let used = self.slice_used(level, now).clamp(1, u16::MAX.into());
+            header.slice_used.store(used as u16, Ordering::Relaxed);
+        }
         if core.n_wakes.get().is_multiple_of(TIME_EVERY) {
             header.ready_ticks.store(now, Ordering::Relaxed);
         }
@@ -761,11 +811,11 @@ impl Local<'_> {
             return;
         }
         if level == Priority::RealTime {
-            self.push_urgent_quietly(task);
+            self.push_urgent_quietly(task, place.at_head);
             return;
         }
-        if place.at_head && core.heads[level.level()].get().is_none() {
-            core.heads[level.level()].set(Some(task));
+        if place.at_head {
+            self.push_head(task, level);
             return;
         }
         let deque = &core.deques[level.level()];
@@ -779,15 +829,67 @@ impl Local<'_> {
         }
     }
 
-    /// Policies with an account: the level at which the task queues next.
-    fn settle_level(&self, task: TaskRef) {
+    /// Why it goes on, by what its body did: who is asked to make way and yields
+    /// all the same has had its turn.
+    fn why_again(&self, level: Priority, asked: u32, now: u64) -> Requeue {
+        if self.turn.get() != Turn::MakesWay {
+            return Requeue::Yielded;
+        }
+        if asked & preempt::SLICE != 0 {
+            return Requeue::SliceSpent;
+        }
+        if asked & preempt::HIGHER == 0 {
+            return Requeue::Yielded;
+        }
+        if self.slice_used(level, now) > u16::MAX.into() {
+            return Requeue::SliceSpent;
+        }
+        Requeue::Preempted
+    }
+
+    /// How much of its slice the coroutine that ran until `now` has used, in
+    /// 65,536ths.
+    fn slice_used(&self, level: Priority, now: u64) -> u64 {
+        let Some(slice_ticks) = self.slice_ticks(level) else {
+            return 0;
+        };
+        let start = self.vcpu().slice_start_ticks.load(Ordering::Relaxed);
+        now.saturating_sub(start).saturating_mul(1 << 16) / slice_ticks
+    }
+
+    /// Ticks that count as run already: the turn was interrupted, and goes on.
+    #[inline]
+    fn take_slice_used(&self, task: TaskRef, level: Priority) -> u64 {
+        let slice_used = &task.header().slice_used;
+        let used = slice_used.load(Ordering::Relaxed);
+        if used == 0 {
+            return 0;
+        }
+        slice_used.store(0, Ordering::Relaxed);
+        let slice_ticks = self.slice_ticks(level).unwrap_or(0);
+        ((u128::from(slice_ticks) * u128::from(used)) >> 16) as u64
+    }
+
+    fn slice_ticks(&self, level: Priority) -> Option<u64> {
+        let slice = self.shared().policy.slice(level)?;
+        let ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+        Some(clock::ns_to_ticks(ns).max(1))
+    }
+
+    /// Policies with an account: after a boost it is a fresh one.
+    fn see_boost(&self, task: TaskRef) {
         let header = task.header();
         let shared = self.shared();
         let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
         if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
             header.move_to(shared.initial_level(header.traits.priority));
         }
-        let level = shared.policy.level(&self.facts(task));
+    }
+
+    /// Policies with an account: the level at which a wake queues the task.
+    fn settle_level(&self, task: TaskRef) {
+        let header = task.header();
+        let level = self.shared().policy.level(&self.facts(task));
         if level != header.level() {
             header.move_to(level);
         }

@@ -104,6 +104,12 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
+        // A started stack stays on its thread, and so does its vCPU. (Looked at
+        // again below, where the holder cannot start one unseen.)
+        let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
+        if has_stacks() {
+            return false;
+        }
         let Some(spare) = self.admit_spare() else {
             return false;
         };
@@ -113,7 +119,7 @@ impl Shared {
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
-            vcpu.running.load(Ordering::SeqCst) == running
+            vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
         if !grip.take(&self.idle, is_still) {
             return self.keep_spare(spare);
@@ -241,8 +247,8 @@ pub(crate) fn precise_timers() {
 /// so nobody waits for it; the coroutine then ends its poll on this one.
 /// Outside of a coroutine it just runs the code.
 ///
-/// Where there are too many such threads already, the code runs all the same and
-/// the vCPU waits.
+/// Where a started stack keeps the thread at its vCPU, or there are too many
+/// such threads already, the code runs all the same and the vCPU waits.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
     body()

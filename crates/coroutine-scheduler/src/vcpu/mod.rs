@@ -34,7 +34,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
@@ -51,7 +51,9 @@ use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder};
-pub(crate) use local::{Local, enter, is_on_vcpu, on_current, on_local, want_turn};
+pub(crate) use local::{
+    Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
+};
 
 /// Levels with deques: all but `RealTime`.
 pub(crate) const N_DEQUES: usize = 3;
@@ -69,14 +71,18 @@ pub(crate) struct Vcpu {
     pinned_marks: AtomicU8,
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
-    /// Whether its LIFO slot is in use.
-    pub(crate) has_lifo: AtomicU8,
+    /// Started stacks, which keep the thread at this vCPU.
+    pub(crate) n_stacks: AtomicUsize,
+    /// Whether something is in its LIFO slot or at its heads, where nobody
+    /// steals.
+    pub(crate) has_private: AtomicU8,
     /// What it runs: a count of runs, and the level plus 1 in the low byte; the
     /// byte is 0 between coroutines.
     pub(crate) running: AtomicU64,
     /// The id of what it runs, or ran last.
     pub(crate) running_id: AtomicU64,
-    pub(crate) run_start_ticks: AtomicU64,
+    /// When the slice of what it runs began.
+    pub(crate) slice_start_ticks: AtomicU64,
     pub(crate) start_ticks: AtomicU64,
     pub(crate) is_asleep: AtomicU8,
     pub(crate) counters: Counters,
@@ -118,10 +124,11 @@ impl Vcpu {
             pinned_marks: AtomicU8::new(0),
             timers: Arc::default(),
             parker: Parker::default(),
-            has_lifo: AtomicU8::new(0),
+            n_stacks: AtomicUsize::new(0),
+            has_private: AtomicU8::new(0),
             running: AtomicU64::new(0),
             running_id: AtomicU64::new(0),
-            run_start_ticks: AtomicU64::new(0),
+            slice_start_ticks: AtomicU64::new(0),
             start_ticks: AtomicU64::new(0),
             is_asleep: AtomicU8::new(1),
             counters: Counters::default(),
@@ -145,6 +152,13 @@ impl Vcpu {
     /// The holder leaves.
     pub(crate) fn release(&self) {
         self.holder.lock().grip = None;
+    }
+
+    /// The host's number of the thread that holds it, as far as known.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        let holder = self.holder.lock();
+        let thread = holder.grip.as_ref()?.thread.load(Ordering::Relaxed);
+        (thread != 0).then_some(thread)
     }
 
     /// Asks who runs to make way.
@@ -214,7 +228,7 @@ impl Vcpu {
 
     /// Something is here that no other vCPU can take.
     pub(crate) fn has_private_work(&self) -> bool {
-        self.has_lifo.load(Ordering::Relaxed) != 0 || self.has_own_work()
+        self.has_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
     }
 
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
