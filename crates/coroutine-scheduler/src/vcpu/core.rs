@@ -43,6 +43,8 @@ pub(crate) struct Core {
     marks: Cell<LevelSet>,
     lifo: Cell<Option<TaskRef>>,
     lifo_run: Cell<u8>,
+    /// A task ends: who is woken meanwhile has waited for it.
+    is_ending: Cell<bool>,
     /// The heads of the queues, the very first one at the end: those whose turn
     /// was interrupted.
     heads: RefCell<[Vec<TaskRef>; N_DEQUES]>,
@@ -67,6 +69,7 @@ impl Core {
             marks: Cell::new(LevelSet::EMPTY),
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
+            is_ending: Cell::new(false),
             heads: RefCell::default(),
             head_marks: Cell::new(LevelSet::EMPTY),
             share: Cell::default(),
@@ -191,6 +194,13 @@ impl Local<'_> {
         match level {
             Priority::RealTime => self.push_urgent(task),
             Priority::Low => self.push(task, level),
+            // Who waits for many would be woken for each of them: behind those
+            // that are ready, all may be done when it runs.
+            Priority::Normal | Priority::High
+                if core.is_ending.get() && !core.deques[level.level()].is_empty() =>
+            {
+                self.push(task, level);
+            }
             Priority::Normal | Priority::High => {
                 let other = core.lifo.replace(Some(task));
                 self.note_private();
@@ -922,7 +932,9 @@ impl Local<'_> {
             core.last_task.set(None);
         }
         add_own(&self.vcpu().counters.ended, 1);
+        core.is_ending.set(true);
         self.shared().end(task);
+        core.is_ending.set(false);
     }
 
     fn check_deadline(&self, task: TaskRef) {
