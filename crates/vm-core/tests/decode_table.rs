@@ -15,6 +15,7 @@ use vm_core::isa::asm::{assemble, assemble_inst};
 use vm_core::isa::compressed::{COMPRESSED, compress, expand, row_of};
 use vm_core::isa::disasm::disassemble_half;
 use vm_core::isa::doc::isa_table_markdown;
+use vm_core::isa::format::Kind;
 use vm_core::isa::{Row, TABLE, decode};
 use vm_core::{FReg, XReg};
 
@@ -49,7 +50,10 @@ impl Random {
 /// Rounding modes 5 and 6 are all that the formats reserve.
 fn is_of_table(w: u32) -> bool {
     TABLE.iter().any(|row| {
-        let has_mode = matches!(row.format, "FR" | "FR1" | "FR4" | "FToX" | "XToF");
+        let has_mode = matches!(
+            row.format,
+            Kind::FR | Kind::FR1 | Kind::FR4 | Kind::FToX | Kind::XToF
+        );
         w & row.mask == row.matches && !(has_mode && matches!((w >> 12) & 7, 5 | 6))
     })
 }
@@ -264,7 +268,7 @@ fn normalise(text: &str, pc: Option<u64>, csr_number: impl Fn(&str) -> Option<u1
     let is_jump = matches!(name, "jal" | "c.j" | "c.beqz" | "c.bnez")
         || TABLE
             .iter()
-            .any(|row| row.mnemonic == name && row.format == "B");
+            .any(|row| row.mnemonic == name && row.format == Kind::B);
     let mut out = name.to_owned();
     let operands: Vec<&str> = operands
         .split(',')

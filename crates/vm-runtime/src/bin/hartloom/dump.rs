@@ -4,7 +4,6 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use async_executor::JitConfig;
 use async_executor::jit::dump::Dump;
 use vm_core::GuestAddr;
 use vm_core::addr::PAGE_BYTES;
@@ -12,9 +11,10 @@ use vm_core::elf::Symbols;
 use vm_core::isa::decode;
 use vm_core::isa::disasm::disassemble_at;
 use vm_core::mem::{GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot};
-use vm_runtime::{Process, ProcessConfig, Stdio};
+use vm_runtime::{EngineKind, Process, ProcessConfig, Stdio};
 
 use crate::flags::DumpArgs;
+use crate::knobs;
 
 /// Instructions shown from `--addr` on, unless `--count` says otherwise.
 const COUNT_DEFAULT: u64 = 16;
@@ -108,7 +108,8 @@ fn compiled(
         return Ok(());
     }
     let bytes = range.end.0 - range.start.0;
-    let Some(dump) = Dump::of_function(memory, range.start, bytes, &JitConfig::default())? else {
+    let config = knobs::config(EngineKind::Jit)?;
+    let Some(dump) = Dump::of_function(memory, range.start, bytes, &config)? else {
         bail!("{}: no code that can be compiled", range.start);
     };
     writeln!(out, "\nregion:\n{}", dump.guest)?;

@@ -151,7 +151,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = EngineKind::default())]
     pub(crate) engine: EngineKind,
 
-    /// Most memory that the program may map, 4G at most: bytes, or with K, M or G
+    /// Most memory that the program may map, 4G at most: bytes, or with K, M or G. The stack gets a quarter of it, 8M at most
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES), allow_negative_numbers = true)]
     pub(crate) memory: Size,
 
