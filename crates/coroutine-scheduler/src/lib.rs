@@ -39,6 +39,7 @@
 pub mod config;
 pub mod error;
 mod sync;
+mod phase;
 
 pub mod scheduler;
 
@@ -104,6 +105,9 @@ pub fn now() -> Duration {
 pub fn charge(cycles: u64) -> Option<u64> {
     vcpu::charge(cycles)
 }
+
+#[cfg(all(loom, test))]
+mod loom_tests;
 
 // Compiles and runs the README's example.
 #[cfg(doctest)]
