@@ -1043,7 +1043,7 @@ impl CoroutineScheduler {
         self.handle.clone()
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
