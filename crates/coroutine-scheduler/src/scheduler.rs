@@ -27,6 +27,7 @@ use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
 use crate::task::state::{self, State, Then};
 use crate::task::{JoinHandle, TaskRef};
+use crate::tokio_context::TokioContext;
 use crate::trace::RunRecord;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
@@ -53,7 +54,8 @@ pub(crate) struct Shared {
     pub(crate) spin_ticks: u64,
     ns_per_tick: f64,
     pub(crate) n_boosts: AtomicU32,
-    phase: Phase,
+    pub(crate) phase: Phase,
+    pub(crate) tokio: TokioContext,
     n_orders: AtomicU64,
     n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
@@ -183,6 +185,7 @@ impl Shared {
             ns_per_tick: clock::ns_per_tick(),
             n_boosts: AtomicU32::new(0),
             phase: Phase::new(),
+            tokio: TokioContext::default(),
             n_orders: AtomicU64::new(FIRST_ORDER),
             n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
@@ -451,6 +454,13 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
+    /// That of the scheduler that runs this code; `None` outside of a coroutine.
+    #[must_use]
+    pub fn current() -> Option<SchedulerHandle> {
+        let shared = vcpu::on_current(|local| local.shared().own.upgrade());
+        shared.flatten().map(|shared| SchedulerHandle { shared })
+    }
+
     /// Spawns a coroutine of `Normal` priority.
     ///
     /// # Errors
@@ -1157,6 +1167,7 @@ impl Drop for CoroutineScheduler {
 /// Runs one coroutine of a vCPU that has no thread.
 fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let grip = shared.vcpus[index].claim()?;
+    let _entered = shared.tokio.enter();
     let local = Local::new(shared, index, grip);
     local.start();
     let id = enter(&local, || {

@@ -58,6 +58,7 @@ impl Shared {
     /// What a vCPU thread does all its life: run a vCPU, lose it, wait for
     /// another one.
     pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
+        let _entered = self.tokio.enter();
         while super::run(self, vcpu) == Left::Lost {
             self.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
             if !restore_priority() {
@@ -275,6 +276,7 @@ mod tests {
 
     #[test]
     fn a_monitor_without_patience_loses_nothing() {
+        crate::watchdog::end_if_it_hangs();
         for weak_class in [WeakClass::Nice, WeakClass::Same] {
             let scheduler = CoroutineScheduler::new(SchedulerConfig {
                 vcpu_count: 2,
