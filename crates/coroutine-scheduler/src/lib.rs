@@ -33,12 +33,16 @@
 //! Start with [`scheduler`], then `task` (the control block and its protocol),
 //! `vcpu` (queues and the loop), [`policy`] (who is next). The protocols are in
 //! the modules' heads.
+//!
+//! Feature `tokio` (off by default): `CoroutineScheduler::with_tokio` lets
+//! tokio's sockets and timers work inside coroutines.
 
 #![deny(unsafe_code)]
 
 pub mod config;
 pub mod error;
 mod sync;
+mod phase;
 
 pub mod scheduler;
 
@@ -58,6 +62,11 @@ pub mod preempt;
 pub mod balance;
 mod vcpu;
 mod monitor;
+#[cfg(any(feature = "tokio", all(test, not(loom))))]
+pub mod tokio_context;
+#[cfg(not(any(feature = "tokio", all(test, not(loom)))))]
+#[path = "tokio_context_disabled.rs"]
+mod tokio_context;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
@@ -86,7 +95,7 @@ pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, sp
 pub use stack::{StackConfig, StackError, StackStats};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
-pub use task::JoinHandle;
+pub use task::{JoinHandle, TaskGroup, scope};
 pub use timer::{interval, sleep, sleep_until, timeout};
 pub use vcpu::handoff::blocking;
 
@@ -104,6 +113,12 @@ pub fn now() -> Duration {
 pub fn charge(cycles: u64) -> Option<u64> {
     vcpu::charge(cycles)
 }
+
+#[cfg(test)]
+#[path = "../tests/common/watchdog.rs"]
+mod watchdog;
+#[cfg(all(loom, test))]
+mod loom_tests;
 
 // Compiles and runs the README's example.
 #[cfg(doctest)]

@@ -18,6 +18,7 @@ use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ConfigError, ControlError, SpawnError, StartError};
 use crate::level::LevelSet;
 use crate::monitor::{self, Monitor};
+use crate::phase::Phase;
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::preempt;
 use crate::stack::Stacks;
@@ -26,6 +27,7 @@ use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
 use crate::task::state::{self, State, Then};
 use crate::task::{JoinHandle, TaskRef};
+use crate::tokio_context::TokioContext;
 use crate::trace::RunRecord;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
@@ -52,7 +54,8 @@ pub(crate) struct Shared {
     pub(crate) spin_ticks: u64,
     ns_per_tick: f64,
     pub(crate) n_boosts: AtomicU32,
-    phase: AtomicU32,
+    pub(crate) phase: Phase,
+    pub(crate) tokio: TokioContext,
     n_orders: AtomicU64,
     n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
@@ -68,11 +71,6 @@ pub(crate) struct Shared {
 /// Equals of the `RealTime` heap are numbered upwards from here, and downwards
 /// from below it where they go to the head.
 const FIRST_ORDER: u64 = 1 << 63;
-
-const NEW: u32 = 0;
-const STARTED: u32 = 1;
-const CLOSING: u32 = 2;
-const OVER: u32 = 3;
 
 /// A built-in policy, or a user's.
 #[derive(Debug)]
@@ -186,7 +184,8 @@ impl Shared {
             spin_ticks: vcpu::spin_ticks(),
             ns_per_tick: clock::ns_per_tick(),
             n_boosts: AtomicU32::new(0),
-            phase: AtomicU32::new(NEW),
+            phase: Phase::new(),
+            tokio: TokioContext::default(),
             n_orders: AtomicU64::new(FIRST_ORDER),
             n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
@@ -204,7 +203,7 @@ impl Shared {
 
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == OVER
+        self.phase.is_over()
     }
 
     pub(crate) fn initial_level(&self, priority: Priority) -> Priority {
@@ -253,17 +252,10 @@ impl Shared {
             .unwrap_or(next)
     }
 
-    /// A coroutine has ended.
+    /// A coroutine has ended, or all have been aborted.
     #[inline]
     pub(crate) fn note_end(&self) {
-        if self.phase.load(Ordering::Relaxed) == CLOSING {
-            self.note_closing();
-        }
-    }
-
-    #[cold]
-    fn note_closing(&self) {
-        if self.registry.count() == 0 && self.phase.swap(OVER, Ordering::SeqCst) != OVER {
+        if self.phase.is_over_now(|| self.registry.count() > 0) {
             self.send_threads_home();
         }
     }
@@ -462,6 +454,13 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
+    /// That of the scheduler that runs this code; `None` outside of a coroutine.
+    #[must_use]
+    pub fn current() -> Option<SchedulerHandle> {
+        let shared = vcpu::on_current(|local| local.shared().own.upgrade());
+        shared.flatten().map(|shared| SchedulerHandle { shared })
+    }
+
     /// Spawns a coroutine of `Normal` priority.
     ///
     /// # Errors
@@ -838,7 +837,7 @@ where
 {
     let task = make(shared, State::ready(), options, body, location)?;
     let handle = JoinHandle::new(task);
-    if shared.phase.load(Ordering::SeqCst) >= CLOSING {
+    if shared.phase.refuses_spawns() {
         // In hand already: if the shutdown has seen it, it is closed.
         drop_in_hand(shared, task);
         return Err(SpawnError::ShutDown);
@@ -884,7 +883,7 @@ where
 {
     let task = make(shared, State::created(), options, body, location)?;
     let handle = JoinHandle::new(task);
-    if shared.phase.load(Ordering::SeqCst) >= CLOSING {
+    if shared.phase.refuses_spawns() {
         // Who closes it has it in hand: this thread, or the shutdown.
         if task.header().state.abort() == Ok(Then::Queue) {
             drop_in_hand(shared, task);
@@ -1054,7 +1053,7 @@ impl CoroutineScheduler {
         self.handle.clone()
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -1065,11 +1064,7 @@ impl CoroutineScheduler {
     /// left running, and the scheduler is shut down.
     pub fn start(&self) -> Result<(), StartError> {
         let shared = self.shared();
-        let is_new =
-            shared
-                .phase
-                .compare_exchange(NEW, STARTED, Ordering::SeqCst, Ordering::SeqCst);
-        if is_new.is_err() {
+        if !shared.phase.start() {
             return Err(StartError::NotNew);
         }
         let mut started = Ok(());
@@ -1083,7 +1078,7 @@ impl CoroutineScheduler {
         started.map_err(|error| {
             // Some vCPUs have a thread and others none: all lose it before
             // their coroutines are closed, here.
-            shared.phase.store(OVER, Ordering::SeqCst);
+            shared.phase.end();
             shared.send_threads_home();
             shared.join_threads();
             for vcpu in &shared.vcpus {
@@ -1099,7 +1094,7 @@ impl CoroutineScheduler {
     /// `None` if none is ready, or if the vCPUs have threads of their own.
     pub fn run_one(&self) -> Option<CoroutineId> {
         let shared = &**self.shared();
-        if shared.phase.load(Ordering::SeqCst) == STARTED {
+        if shared.phase.is_started() {
             return None;
         }
         (0..shared.vcpus.len()).find_map(|index| run_one_on(shared, index))
@@ -1152,15 +1147,14 @@ impl CoroutineScheduler {
             !is_here,
             "a scheduler cannot be shut down from its own vCPU"
         );
-        let before = shared.phase.fetch_max(CLOSING, Ordering::SeqCst);
-        if before < CLOSING {
+        if shared.phase.close() {
             shared.close_all();
-            shared.note_closing();
+            shared.note_end();
         }
         shared.join_threads();
         // Where there were no threads, and for what slipped in at the very end.
         shared.run_the_rest();
-        shared.phase.store(OVER, Ordering::SeqCst);
+        shared.phase.end();
     }
 }
 
@@ -1173,6 +1167,7 @@ impl Drop for CoroutineScheduler {
 /// Runs one coroutine of a vCPU that has no thread.
 fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let grip = shared.vcpus[index].claim()?;
+    let _entered = shared.tokio.enter();
     let local = Local::new(shared, index, grip);
     local.start();
     let id = enter(&local, || {

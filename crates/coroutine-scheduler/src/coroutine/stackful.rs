@@ -59,8 +59,8 @@
 //! - **K2** `RUNNING` is null, or points to the frame on the stack that this
 //!   thread runs on. The stack's own side sets it after each switch to it, and
 //!   resets it before each switch away.
-//! - **K3** A [`Lent`] waker is used within the poll that lent it: it is taken out of
-//!   the frame before the switch back.
+//! - **K3** A `Lent` waker is used within the poll that lent it: it is taken out
+//!   of the frame before the switch back.
 //! - **K4** The pool is the scheduler's, so rule T3 of tasks covers it: a body
 //!   is dropped before its task is done.
 

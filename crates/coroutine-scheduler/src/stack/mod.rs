@@ -16,7 +16,7 @@
 //! a slab of a million stacks is one or two mappings; else they are mappings of
 //! their own, of which a process may have some 65,000.
 //!
-//! `slab` has the addresses, `guard` tells overflows from other faults, [`pool`]
+//! `slab` has the addresses, `guard` tells overflows from other faults, `pool`
 //! says which slot is whose.
 
 pub(crate) mod pool;

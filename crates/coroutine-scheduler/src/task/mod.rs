@@ -13,6 +13,7 @@
 //!          └───────────────────────────┘
 //! ```
 
+pub(crate) mod group;
 pub(crate) mod header;
 pub(crate) mod join;
 #[allow(unsafe_code, reason = "allocation and type erasure: rules T1 to T4")]
@@ -23,5 +24,6 @@ pub(crate) mod state;
 pub(crate) mod waker;
 
 pub(crate) use crate::coroutine::CoroutineId;
+pub use group::{TaskGroup, scope};
 pub use join::JoinHandle;
 pub(crate) use raw::TaskRef;

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use crossbeam_deque::{Steal, Stealer, Worker};
-
 use super::handoff::Left;
+use super::idle::Rest;
 use super::local::{Local, Turn, enter};
 use super::{N_DEQUES, Vcpu};
 use crate::clock;
@@ -16,6 +15,7 @@ use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue};
 use crate::preempt;
 use crate::scheduler::Shared;
+use crate::sync::{Steal, Stealer, Worker};
 use crate::task::header::add_own;
 use crate::task::state::{Begin, End};
 use crate::task::{TaskRef, waker};
@@ -28,8 +28,6 @@ const LIFO_RUN_MAX: u8 = 3;
 const TEND_EVERY: u32 = 64;
 /// Every so many wakes from here, one is timed.
 const TIME_EVERY: u32 = 8;
-/// Batches taken from an inbox at once.
-const INBOX_BATCHES_MAX: u32 = 8;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -244,7 +242,7 @@ impl Local<'_> {
         // Who has come since then has not seen the mark gone.
         let has_mail = match level {
             Priority::RealTime => !self.vcpu().realtime.lock().is_empty(),
-            _ => self.vcpu().inbox_marks.load(Ordering::SeqCst) >> level.level() & 1 != 0,
+            _ => self.vcpu().inbox.marks().has(level),
         };
         if has_mail {
             self.shared().mark_waiting(core.index, level);
@@ -265,7 +263,7 @@ impl Local<'_> {
         if n_runs.is_multiple_of(TEND_EVERY) {
             self.tend();
         }
-        if vcpu.inbox_marks.load(Ordering::Relaxed) != 0 {
+        if !vcpu.inbox.seems_empty() {
             self.empty_inbox();
         }
         let mut excluded = LevelSet::EMPTY;
@@ -397,30 +395,8 @@ impl Local<'_> {
 
     fn empty_inbox(&self) {
         let vcpu = self.vcpu();
-        let marks = vcpu.inbox_marks.swap(0, Ordering::SeqCst);
-        for level in 0..N_DEQUES {
-            if marks >> level & 1 == 0 {
-                continue;
-            }
-            let inbox = &vcpu.inbox[level];
-            // In the order they came, before anything that is queued from now
-            // on; a flood is taken in parts, for others to help.
-            let deque = &self.core().deques[level];
-            let mut n_batches = 0;
-            while n_batches < INBOX_BATCHES_MAX {
-                match inbox.steal_batch(deque) {
-                    Steal::Success(()) => n_batches += 1,
-                    Steal::Empty => break,
-                    Steal::Retry => {}
-                }
-            }
-            if n_batches > 0 {
-                self.mark(Priority::ALL[level]);
-            }
-            if n_batches == INBOX_BATCHES_MAX && !inbox.is_empty() {
-                vcpu.inbox_marks.fetch_or(1 << level, Ordering::SeqCst);
-            }
-        }
+        let deques = &self.core().deques;
+        vcpu.inbox.empty_into(deques, |level| self.mark(level));
     }
 
     /// Takes work of one level from another vCPU.
@@ -461,15 +437,7 @@ impl Local<'_> {
                 Steal::Retry => {}
             }
         };
-        let task = task.or_else(|| {
-            loop {
-                match from.inbox[index].steal_batch_and_pop(deque) {
-                    Steal::Success(task) => break Some(task),
-                    Steal::Empty => break None,
-                    Steal::Retry => {}
-                }
-            }
-        })?;
+        let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         let more = deque.len().saturating_sub(before);
         if more > 0 {
             self.mark(level);
@@ -507,70 +475,12 @@ impl Local<'_> {
 
     #[cold]
     fn search_or_park(&self) {
-        let shared = self.shared();
-        let core = self.core();
-        let mut is_searching = shared.idle.begin_search();
-        if is_searching && self.search() {
-            return;
-        }
-        loop {
-            if shared.is_over() {
-                if is_searching {
-                    shared.idle.end_search();
-                }
-                return;
-            }
-            shared.idle.enter(core.index, is_searching);
-            let must_stay = self.has_any_work();
-            if must_stay && shared.idle.leave(core.index) {
-                is_searching = true;
-                if self.search() {
-                    return;
-                }
-                continue;
-            }
-            // Or somebody has taken us out: then a token is on its way.
-            let was_woken = self.sleep();
-            if !was_woken && !shared.idle.leave(core.index) {
-                // Woken at the very end: take the token, too.
-                self.vcpu().parker.park(None);
-            }
-            is_searching = true;
-            if self.search() {
-                return;
-            }
-        }
-    }
-
-    /// As a searcher: looks everywhere, for a while if others are running.
-    /// `true` ends the search: there is something to find.
-    fn search(&self) -> bool {
-        let shared = self.shared();
-        let core = self.core();
-        let start = clock::ticks();
-        let end = start.saturating_add(shared.spin_ticks);
-        loop {
-            let has_work = self.search_once();
-            if has_work {
-                self.account_idle();
-                if shared.idle.end_search() && shared.anything_waits() {
-                    shared.wake_for(Priority::Low);
-                }
-                return true;
-            }
-            let spins = clock::ticks() < end && shared.others_run(core.index);
-            if !spins || shared.is_over() {
-                return false;
-            }
-            for _ in 0..32 {
-                std::hint::spin_loop();
-            }
-        }
+        self.shared().idle.rest(self.core().index, self);
     }
 
     fn search_once(&self) -> bool {
         let vcpu = self.vcpu();
-        if vcpu.has_own_work() || vcpu.inbox_marks.load(Ordering::SeqCst) != 0 {
+        if vcpu.has_own_work() || !vcpu.inbox.marks().is_empty() {
             return true;
         }
         let now = clock::ticks();
@@ -602,40 +512,6 @@ impl Local<'_> {
         };
         self.vcpu().push_urgent(task, order);
         shared.mark_waiting(self.core().index, Priority::RealTime);
-    }
-
-    fn has_any_work(&self) -> bool {
-        let vcpu = self.vcpu();
-        let shared = self.shared();
-        let waits = |level| shared.waits_really(level);
-        Priority::ALL.into_iter().any(waits)
-            || vcpu.has_own_work()
-            || vcpu.inbox_marks.load(Ordering::SeqCst) != 0
-            || self.shared().is_over()
-    }
-
-    /// Sleeps until a token or the first deadline; whether there was a token.
-    fn sleep(&self) -> bool {
-        let vcpu = self.vcpu();
-        let shared = self.shared();
-        vcpu.is_asleep.store(1, Ordering::SeqCst);
-        let timeout = if shared.config.clock.is_virtual() {
-            None
-        } else {
-            let next_ns = vcpu.timers.next_ns();
-            let wait_ns = next_ns.saturating_sub(clock::now_ns());
-            (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
-        };
-        self.account_idle();
-        let was_woken = vcpu.parker.park(timeout);
-        add_own(&vcpu.counters.parks, 1);
-        self.awake();
-        self.account_idle();
-        let next_ns = vcpu.timers.next_ns();
-        if next_ns != u64::MAX {
-            self.core().note_deadline(next_ns);
-        }
-        was_woken
     }
 
     /// Time since the last note was idle.
@@ -957,6 +833,75 @@ impl Local<'_> {
         {
             add_own(&self.vcpu().counters.inversions, 1);
         }
+    }
+}
+
+impl Rest for Local<'_> {
+    fn is_over(&self) -> bool {
+        self.shared().is_over()
+    }
+
+    /// For a while, if others are running.
+    fn search(&self) -> bool {
+        let shared = self.shared();
+        let core = self.core();
+        let start = clock::ticks();
+        let end = start.saturating_add(shared.spin_ticks);
+        loop {
+            let has_work = self.search_once();
+            if has_work {
+                self.account_idle();
+                if shared.idle.end_search() && shared.anything_waits() {
+                    shared.wake_for(Priority::Low);
+                }
+                return true;
+            }
+            let spins = clock::ticks() < end && shared.others_run(core.index);
+            if !spins || shared.is_over() {
+                return false;
+            }
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn has_any_work(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        let waits = |level| shared.waits_really(level);
+        Priority::ALL.into_iter().any(waits)
+            || vcpu.has_own_work()
+            || !vcpu.inbox.marks().is_empty()
+            || self.shared().is_over()
+    }
+
+    /// At most until the first deadline.
+    fn sleep(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
+        let timeout = if shared.config.clock.is_virtual() {
+            None
+        } else {
+            let next_ns = vcpu.timers.next_ns();
+            let wait_ns = next_ns.saturating_sub(clock::now_ns());
+            (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
+        };
+        self.account_idle();
+        let was_woken = vcpu.parker.park(timeout);
+        add_own(&vcpu.counters.parks, 1);
+        self.awake();
+        self.account_idle();
+        let next_ns = vcpu.timers.next_ns();
+        if next_ns != u64::MAX {
+            self.core().note_deadline(next_ns);
+        }
+        was_woken
+    }
+
+    fn take_token(&self) {
+        self.vcpu().parker.park(None);
     }
 }
 

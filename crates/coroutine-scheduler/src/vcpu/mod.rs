@@ -28,6 +28,7 @@ mod core;
 pub(crate) mod grip;
 pub(crate) mod handoff;
 pub(crate) mod idle;
+pub(crate) mod inbox;
 #[allow(unsafe_code, reason = "the pointer to this thread's core: rule L1")]
 mod local;
 pub(crate) mod park;
@@ -36,7 +37,6 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
 
 use crate::Priority;
@@ -44,9 +44,11 @@ use crate::clock::{self, Clock};
 use crate::level::LevelSet;
 use crate::scheduler::Shared;
 use crate::stats::{Counters, VcpuState};
+use crate::sync::{Stealer, order_of_accesses};
 use crate::task::TaskRef;
 use crate::timer::TimerList;
 use crate::trace::Ring;
+use inbox::Inbox;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
@@ -62,9 +64,7 @@ pub(crate) const N_DEQUES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     pub(crate) stealers: [Stealer<TaskRef>; N_DEQUES],
-    inbox: [Injector<TaskRef>; N_DEQUES],
-    /// Levels whose inbox may have something.
-    inbox_marks: AtomicU8,
+    inbox: Inbox<TaskRef>,
     realtime: Mutex<BinaryHeap<Urgent>>,
     /// By level.
     pinned: Mutex<[VecDeque<TaskRef>; 4]>,
@@ -117,8 +117,7 @@ impl Vcpu {
         let core = Core::new(index);
         Vcpu {
             stealers: core.stealers(),
-            inbox: Default::default(),
-            inbox_marks: AtomicU8::new(0),
+            inbox: Inbox::default(),
             realtime: Mutex::default(),
             pinned: Mutex::default(),
             pinned_marks: AtomicU8::new(0),
@@ -171,15 +170,14 @@ impl Vcpu {
     /// What is ready at it, as far as can be seen from outside.
     pub(crate) fn n_ready(&self) -> usize {
         let deques: usize = self.stealers.iter().map(Stealer::len).sum();
-        let inboxes: usize = self.inbox.iter().map(Injector::len).sum();
         let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
-        deques + inboxes + pinned + self.realtime.lock().len()
+        deques + self.inbox.len() + pinned + self.realtime.lock().len()
     }
 
     /// The same and what it runs, without locks: for placing.
     pub(crate) fn load(&self) -> usize {
         let deques: usize = self.stealers.iter().map(Stealer::len).sum();
-        let inboxes = self.inbox_marks.load(Ordering::Relaxed).count_ones() as usize;
+        let inboxes = self.inbox.marks().bits().count_ones() as usize;
         deques + inboxes + usize::from(self.running_level().is_some())
     }
 
@@ -222,7 +220,7 @@ impl Vcpu {
         let index = level.level();
         match level {
             Priority::RealTime => !self.realtime.lock().is_empty(),
-            _ => !self.stealers[index].is_empty() || !self.inbox[index].is_empty(),
+            _ => !self.stealers[index].is_empty() || !self.inbox.is_empty(level),
         }
     }
 
@@ -256,13 +254,6 @@ impl Vcpu {
 
     fn pinned_levels(&self) -> LevelSet {
         LevelSet::from_bits(self.pinned_marks.load(Ordering::Relaxed))
-    }
-
-    /// From another thread: into the inbox of a level.
-    fn push_inbox(&self, task: TaskRef, level: Priority) {
-        self.inbox[level.level()].push(task);
-        self.inbox_marks
-            .fetch_or(1 << level.level(), Ordering::SeqCst);
     }
 }
 
@@ -331,9 +322,10 @@ impl Shared {
             if level == Priority::RealTime {
                 vcpu.push_urgent(task, self.next_order());
             } else {
-                vcpu.push_inbox(task, level);
+                vcpu.inbox.push(task, level);
             }
             self.mark_waiting(target, level);
+            order_of_accesses();
             if !self.idle.take(target) {
                 self.wake_for(level);
             } else {
