@@ -315,8 +315,7 @@ impl Shared {
     pub(crate) fn end(&self, task: TaskRef) {
         // First: who is told of the end may spawn another in its place.
         self.registry.remove(task.header().id());
-        task.finish();
-        task.release();
+        task.finish_and_release();
         self.note_end();
     }
 

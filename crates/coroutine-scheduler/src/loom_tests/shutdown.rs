@@ -68,8 +68,7 @@ impl Scheduler {
     fn end(&self, task: TaskRef) {
         task.close();
         self.registry.remove(task.header().id());
-        task.finish();
-        task.release();
+        task.finish_and_release();
         self.note_end();
     }
 

@@ -158,6 +158,17 @@ impl Joined {
         }
     }
 
+    /// As `TaskRef::finish_and_release`; whether it is to be freed.
+    fn end(&self, state: &State) -> bool {
+        if state.is_last() {
+            self.output.touch();
+            self.n_dropped.add();
+            return true;
+        }
+        self.finish(state);
+        state.release() == Then::Free
+    }
+
     /// As a poll of `JoinHandle`; whether it is ready.
     fn poll(&self, state: &State, has_offered: bool) -> bool {
         state.load() & state::DONE != 0 || (has_offered && !state.take_back_join_waker()) || {
@@ -233,6 +244,32 @@ fn the_last_reference_frees_once() {
             thread.join().unwrap();
         }
         assert_eq!(task.n_closed.get(), 1);
+    });
+}
+
+/// The end may find itself alone, and then changes no word that others see.
+#[test]
+fn an_end_with_nobody_left_frees_once() {
+    explore(3, || {
+        let shared = Arc::new((State::ready(), Joined::default()));
+        shared.0.retain();
+        let runs = |theirs: Arc<(State, Joined)>, part: fn(&State, &Joined) -> bool| {
+            thread::spawn(move || part(&theirs.0, &theirs.1))
+        };
+        let runner = runs(Arc::clone(&shared), |state, joined| joined.end(state));
+        let waker = runs(Arc::clone(&shared), |state, _| {
+            state.wake(true) == Then::Free
+        });
+        let (state, joined) = &*shared;
+        joined.drop_handle(state);
+        let mut n_freed = u32::from(state.release() == Then::Free);
+        for thread in [runner, waker] {
+            n_freed += u32::from(thread.join().unwrap());
+        }
+        assert_eq!(n_freed, 1);
+        assert_eq!(joined.n_dropped.get(), 1);
+        joined.field.count();
+        joined.output.count();
     });
 }
 
