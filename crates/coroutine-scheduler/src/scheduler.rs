@@ -367,7 +367,7 @@ impl Shared {
             })
             .collect();
         let infos: Vec<CoroutineInfo> = at_most.iter().map(|c| c.info()).collect();
-        let Some(chosen) = balance::select_to_migrate(&infos) else {
+        let Some(chosen) = balance::select_coroutine_to_migrate(&infos) else {
             return 0;
         };
         for coroutine in &at_most {
