@@ -109,7 +109,7 @@ pub(crate) fn run(shared: &Shared, index: usize) -> Left {
     };
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     grip.thread.store(thread, Ordering::Relaxed);
-    let local = Local::new(shared, index, grip);
+    let local = Local::new(shared, index, grip, true);
     local.start();
     let left = enter(&local, || {
         while !shared.is_over() {
@@ -601,6 +601,8 @@ impl Local<'_> {
     fn end_as_weak(&self, task: TaskRef, seen: u64, has_ended: bool, ran: u64) {
         let header = task.header();
         let shared = self.shared();
+        // First: who goes on with the task may look.
+        shared.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
         self.task.set(None);
         header.note_run(self.charged.get(), ran);
         // The vCPU's other counters are its new holder's.
@@ -622,9 +624,11 @@ impl Local<'_> {
     }
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
+    /// A destructor of a closed body is no poll: who drops it has the core. Nor
+    /// is there a thread to give it to where the caller drives.
     pub(crate) fn give_away(&self) {
         let has_stacks = self.vcpu().n_stacks.load(Ordering::Relaxed) != 0;
-        if self.task.get().is_some() && !has_stacks {
+        if self.is_thread() && self.grip().is_loose() && !has_stacks {
             self.shared().give_away(self.index(), self.grip());
         }
     }
