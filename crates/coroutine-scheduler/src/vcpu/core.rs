@@ -165,6 +165,7 @@ impl Local<'_> {
     /// A task that became ready by what runs here.
     pub(crate) fn push_woken(&self, task: TaskRef) {
         let core = self.core();
+        self.shared().see_boost_of_woken(task);
         let header = task.header();
         let level = header.level();
         let n_wakes = core.n_wakes.get().wrapping_add(1);
@@ -640,7 +641,7 @@ impl Local<'_> {
         header.note_run(self.charged.get(), ran);
         if self.shared().policy_counts {
             header.add_level_ticks(ran);
-            self.see_boost(task);
+            self.shared().see_boost(task);
         }
         add_own(&counters.executions, 1);
         add_own(&counters.busy_ticks, ran);
@@ -754,16 +755,6 @@ impl Local<'_> {
         let slice = self.shared().policy.slice(level)?;
         let ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
         Some(clock::ns_to_ticks(ns).max(1))
-    }
-
-    /// Policies with an account: after a boost it is a fresh one.
-    fn see_boost(&self, task: TaskRef) {
-        let header = task.header();
-        let shared = self.shared();
-        let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
-        if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
-            header.move_to(shared.initial_level(header.traits.priority));
-        }
     }
 
     /// Policies with an account: the level at which a wake queues the task.
