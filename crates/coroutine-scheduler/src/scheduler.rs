@@ -1167,7 +1167,7 @@ impl Drop for CoroutineScheduler {
 fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let grip = shared.vcpus[index].claim()?;
     let _entered = shared.tokio.enter();
-    let local = Local::new(shared, index, grip);
+    let local = Local::new(shared, index, grip, false);
     local.start();
     let id = enter(&local, || {
         loop {

@@ -112,7 +112,7 @@ pub(crate) fn run(shared: &Shared, index: usize) -> Left {
     };
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     grip.thread.store(thread, Ordering::Relaxed);
-    let local = Local::new(shared, index, grip);
+    let local = Local::new(shared, index, grip, true);
     local.start();
     let left = enter(&local, || {
         while !shared.is_over() {
@@ -168,6 +168,7 @@ impl Local<'_> {
     /// A task that became ready by what runs here.
     pub(crate) fn push_woken(&self, task: TaskRef) {
         let core = self.core();
+        self.shared().see_boost_of_woken(task);
         let header = task.header();
         let level = header.level();
         let n_wakes = core.n_wakes.get().wrapping_add(1);
@@ -611,6 +612,8 @@ impl Local<'_> {
     fn end_as_weak(&self, task: TaskRef, seen: u64, has_ended: bool, ran: u64) {
         let header = task.header();
         let shared = self.shared();
+        // First: who goes on with the task may look.
+        shared.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
         self.task.set(None);
         header.note_run(self.charged.get(), ran);
         // The vCPU's other counters are its new holder's.
@@ -632,9 +635,11 @@ impl Local<'_> {
     }
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
+    /// A destructor of a closed body is no poll: who drops it has the core. Nor
+    /// is there a thread to give it to where the caller drives.
     pub(crate) fn give_away(&self) {
         let has_stacks = self.vcpu().n_stacks.load(Ordering::Relaxed) != 0;
-        if self.task.get().is_some() && !has_stacks {
+        if self.is_thread() && self.grip().is_loose() && !has_stacks {
             self.shared().give_away(self.index(), self.grip());
         }
     }
@@ -646,7 +651,7 @@ impl Local<'_> {
         header.note_run(self.charged.get(), ran);
         if self.shared().policy_counts {
             header.add_level_ticks(ran);
-            self.see_boost(task);
+            self.shared().see_boost(task);
         }
         add_own(&counters.executions, 1);
         add_own(&counters.busy_ticks, ran);
@@ -760,16 +765,6 @@ impl Local<'_> {
         let slice = self.shared().policy.slice(level)?;
         let ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
         Some(clock::ns_to_ticks(ns).max(1))
-    }
-
-    /// Policies with an account: after a boost it is a fresh one.
-    fn see_boost(&self, task: TaskRef) {
-        let header = task.header();
-        let shared = self.shared();
-        let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
-        if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
-            header.move_to(shared.initial_level(header.traits.priority));
-        }
     }
 
     /// Policies with an account: the level at which a wake queues the task.

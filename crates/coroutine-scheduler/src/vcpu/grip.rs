@@ -74,6 +74,11 @@ impl Grip {
         self.busy.store(0, Ordering::Release);
     }
 
+    /// Whether this thread, the holder, is in a poll and does not touch the core.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+
     /// A poll has ended, or wants the core; `false` if the vCPU is lost.
     #[inline]
     pub(crate) fn tighten(&self, idle: &IdleSet) -> bool {

@@ -60,7 +60,6 @@ impl Shared {
     pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
         let _entered = self.tokio.enter();
         while super::run(self, vcpu) == Left::Lost {
-            self.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
             if !restore_priority() {
                 return;
             }

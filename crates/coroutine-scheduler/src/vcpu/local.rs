@@ -18,6 +18,7 @@ pub(crate) struct Local<'a> {
     shared: &'a Shared,
     index: usize,
     grip: Arc<Grip>,
+    is_thread: bool,
     /// The task in hand.
     pub(crate) task: Cell<Option<TaskRef>>,
     /// How its body ends this turn.
@@ -42,11 +43,18 @@ thread_local! {
 }
 
 impl<'a> Local<'a> {
-    pub(crate) fn new(shared: &'a Shared, index: usize, grip: Arc<Grip>) -> Local<'a> {
+    /// `is_thread`: this thread is the scheduler's and does nothing else.
+    pub(crate) fn new(
+        shared: &'a Shared,
+        index: usize,
+        grip: Arc<Grip>,
+        is_thread: bool,
+    ) -> Local<'a> {
         Local {
             shared,
             index,
             grip,
+            is_thread,
             task: Cell::new(None),
             turn: Cell::new(Turn::Waits),
             charged: Cell::new(0),
@@ -68,6 +76,10 @@ impl<'a> Local<'a> {
 
     pub(crate) fn grip(&self) -> &Grip {
         &self.grip
+    }
+
+    pub(crate) fn is_thread(&self) -> bool {
+        self.is_thread
     }
 
     /// For the holder of the vCPU: between polls, or in [`Local::while_held`].

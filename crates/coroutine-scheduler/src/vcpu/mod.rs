@@ -309,6 +309,7 @@ impl Shared {
     /// Queues a task from a thread that is no vCPU of this scheduler.
     pub(crate) fn push_from_outside(&self, task: TaskRef) {
         let guard = self.outsiders.enter();
+        self.see_boost_of_woken(task);
         let header = task.header();
         let level = header.level();
         header.ready_ticks.store(clock::ticks(), Ordering::Relaxed);
@@ -333,6 +334,24 @@ impl Shared {
             }
         }
         drop(guard);
+    }
+
+    /// Policies with an account: after a boost a task in hand has a fresh one.
+    fn see_boost(&self, task: TaskRef) {
+        let header = task.header();
+        let boosts = self.n_boosts.load(Ordering::Relaxed) as u8;
+        if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
+            header.move_to(self.initial_level(header.traits.priority));
+        }
+    }
+
+    /// The same before it is queued: who has slept over a boost does not queue
+    /// where it had sunk to.
+    #[inline]
+    fn see_boost_of_woken(&self, task: TaskRef) {
+        if self.policy_counts {
+            self.see_boost(task);
+        }
     }
 
     fn mark_waiting(&self, vcpu: usize, level: Priority) {
@@ -374,5 +393,55 @@ impl Shared {
             bits |= u8::from(elsewhere != 0) << level;
         }
         LevelSet::from_bits(bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::{Poll, Waker};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy};
+
+    #[test]
+    fn who_slept_over_a_boost_wakes_at_its_own_level() {
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            policy: SchedulingPolicy::Mlfq,
+            time_slice: Duration::from_micros(10),
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let place = Arc::clone(&waker);
+        let mut n_polls = 0;
+        let body = poll_fn(move |cx| {
+            // Longer than the allotment of its level, four slices.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            *place.lock() = Some(cx.waker().clone());
+            n_polls += 1;
+            if n_polls < 3 {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        });
+        let sinks = scheduler.spawn(body).unwrap();
+        let wake = || waker.lock().take().unwrap().wake();
+        assert_eq!(scheduler.run_one(), Some(sinks.id()));
+        assert_eq!(sinks.info().level, Priority::Low);
+        wake();
+        assert_eq!(sinks.info().level, Priority::Low, "there was no boost");
+        assert_eq!(scheduler.run_one(), Some(sinks.id()));
+        scheduler.shared().n_boosts.fetch_add(1, Ordering::Relaxed);
+        wake();
+        assert_eq!(sinks.info().level, Priority::Normal);
+        assert_eq!(scheduler.run_one(), Some(sinks.id()));
+        sinks.join().unwrap();
     }
 }
