@@ -23,7 +23,7 @@ Exit status:
 macro_rules! program_statuses {
     () => {
         "
-  126  the program was found but cannot run: not an RV64GC ELF, damaged, a directory, unreadable
+  126  the program was found but cannot run: not an RV64GC ELF, a shared library, damaged, a directory, unreadable
   127  the program was not found"
     };
 }
@@ -34,7 +34,7 @@ macro_rules! run_statuses {
             "\
 Exit status of `run`:
   the program's own, or 128+N when signal N ended it: 139 is a segmentation fault
-  125  hartloom itself failed: usage, too little memory, a deadlocked program",
+  125  hartloom itself failed: usage, too little memory or address space, a deadlocked program",
             program_statuses!()
         )
     };
@@ -49,7 +49,7 @@ Examples:
   hartloom run --stats=json ./hello        what the run cost, as one line
   hartloom dump ./hello                    its instructions
   hartloom syscalls                        what programs can ask the kernel for
-  hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
+  source <(hartloom completions bash)      words complete in this shell
 
 ",
     run_statuses!()
@@ -106,9 +106,11 @@ Examples:
 const COMPLETIONS_AFTER: &str = concat!(
     "\
 Examples:
+  source <(hartloom completions bash)     for this shell only
   hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
   hartloom completions zsh > ~/.zfunc/_hartloom
   hartloom completions fish > ~/.config/fish/completions/hartloom.fish
+The directories must be there: `mkdir -p` makes them.
 
 ",
     statuses!()
