@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{oversubscribed, started};
 use coroutine_scheduler::{
-    Priority, SchedulerConfig, SpawnOptions, WeakClass, blocking, sleep, spawn, yield_now,
+    CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, WeakClass, blocking, sleep, spawn,
+    yield_now,
 };
 
 /// Computes until told to stop, without a safepoint.
@@ -154,4 +155,63 @@ fn takeovers_at_every_turn_lose_nothing() {
     let stats = scheduler.get_stats();
     assert!(stats.handoffs > 0);
     assert_eq!(stats.total_coroutines, 60 + 60 * 20);
+}
+
+#[test]
+fn runs_that_end_weakly_are_counted() {
+    let scheduler = started(oversubscribed(1));
+    for _ in 0..10 {
+        let handle = scheduler.spawn(async { blocking(|| ()) }).unwrap();
+        handle.join().unwrap();
+    }
+    let stats = scheduler.get_stats();
+    assert!(stats.handoffs > 0, "{stats:?}");
+    assert_eq!(stats.vcpus[0].executions, 10);
+}
+
+#[test]
+fn who_drives_by_hand_keeps_the_vcpu_while_it_blocks() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let thread = std::thread::current().id();
+    let handle = scheduler
+        .spawn(async move {
+            for _ in 0..3 {
+                blocking(|| ());
+                yield_now().await;
+                assert_eq!(std::thread::current().id(), thread);
+            }
+        })
+        .unwrap();
+    let mut n_runs = 0;
+    while scheduler.run_one().is_some() {
+        n_runs += 1;
+    }
+    handle.join().unwrap();
+    assert_eq!((n_runs, scheduler.get_stats().handoffs), (4, 0));
+}
+
+#[test]
+fn a_destructor_may_block() {
+    struct Blocks(Arc<AtomicUsize>);
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            blocking(|| self.0.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+    let scheduler = started(oversubscribed(2));
+    let n_dropped = Arc::new(AtomicUsize::new(0));
+    for _ in 0..50 {
+        let blocks = Blocks(Arc::clone(&n_dropped));
+        let handle = scheduler
+            .spawn(async move {
+                let _blocks = blocks;
+                std::future::pending::<()>().await;
+            })
+            .unwrap();
+        handle.abort().unwrap();
+        assert!(handle.join().unwrap_err().is_cancelled());
+        scheduler.spawn(async {}).unwrap().join().unwrap();
+    }
+    assert_eq!(n_dropped.load(Ordering::Relaxed), 50);
+    drop(scheduler);
 }

@@ -18,12 +18,24 @@ pub(crate) struct Local<'a> {
     shared: &'a Shared,
     index: usize,
     grip: Arc<Grip>,
+    is_thread: bool,
     /// The task in hand.
     pub(crate) task: Cell<Option<TaskRef>>,
-    /// It asked for another turn without waking itself.
-    pub(crate) wants_turn: Cell<bool>,
+    /// How its body ends this turn.
+    pub(crate) turn: Cell<Turn>,
     /// Cycles that it charged in this run.
     pub(crate) charged: Cell<u64>,
+}
+
+/// How a body that has not ended ends its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// By waiting for a wake.
+    Waits,
+    /// It stays ready and lets others go first.
+    Yields,
+    /// It stays ready, and stops only because it was asked to.
+    MakesWay,
 }
 
 thread_local! {
@@ -31,13 +43,20 @@ thread_local! {
 }
 
 impl<'a> Local<'a> {
-    pub(crate) fn new(shared: &'a Shared, index: usize, grip: Arc<Grip>) -> Local<'a> {
+    /// `is_thread`: this thread is the scheduler's and does nothing else.
+    pub(crate) fn new(
+        shared: &'a Shared,
+        index: usize,
+        grip: Arc<Grip>,
+        is_thread: bool,
+    ) -> Local<'a> {
         Local {
             shared,
             index,
             grip,
+            is_thread,
             task: Cell::new(None),
-            wants_turn: Cell::new(false),
+            turn: Cell::new(Turn::Waits),
             charged: Cell::new(0),
         }
     }
@@ -57,6 +76,10 @@ impl<'a> Local<'a> {
 
     pub(crate) fn grip(&self) -> &Grip {
         &self.grip
+    }
+
+    pub(crate) fn is_thread(&self) -> bool {
+        self.is_thread
     }
 
     /// For the holder of the vCPU: between polls, or in [`Local::while_held`].
@@ -116,13 +139,13 @@ pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
     .unwrap_or(false)
 }
 
-/// The running coroutine gives up its turn and stays ready. `false` if `waker`
-/// is not its own: then it has to be woken.
+/// The running coroutine ends its turn and stays ready. `false` if `waker` is
+/// not its own: then it has to be woken.
 #[inline]
-pub(crate) fn want_turn(waker: &std::task::Waker) -> bool {
+pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
     let is_own = current_task_is(waker);
     if is_own {
-        on_current(|local| local.wants_turn.set(true));
+        on_current(|local| local.turn.set(turn));
     }
     is_own
 }
