@@ -353,6 +353,7 @@ mod tests {
     fn run_without_threads(preference: Preference) -> AsyncExecutionContext {
         let mut config = JitConfig::background();
         config.threshold = 1;
+        config.warm_up_insts = 0;
         let mut context = AsyncExecutionContext::new(config);
         Arc::get_mut(&mut context.inner)
             .unwrap()

@@ -71,6 +71,8 @@ pub(crate) struct Tiered {
     /// Interpreter revalidations that compiled code has followed.
     validated: u64,
     seen: Option<(u64, u64)>,
+    /// Instructions to interpret before anything is compiled.
+    warm_up_insts: u64,
 }
 
 struct TierState {
@@ -237,6 +239,22 @@ impl Tier for RunTier<'_> {
     }
 }
 
+/// What the interpreter asks before anything is compiled.
+struct WarmUp {
+    threshold: u32,
+    insts: u64,
+}
+
+impl Tier for WarmUp {
+    fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
+    fn hot(&mut self, _: u64, core: &InterpCore) -> bool {
+        core.insts() >= self.insts
+    }
+}
+
 impl TierState {
     /// Lends the cache of `memory` for a kind of code, `None` where the host
     /// has no room for one: then all is interpreted. Who wants to know
@@ -276,6 +294,13 @@ impl Tiered {
     pub(crate) fn new(context: AsyncExecutionContext, mode: Mode) -> Tiered {
         fault::install();
         let counts = context.join();
+        // Where others have compiled, the guest is no short one.
+        let has_code = context.counts().regions.load(Ordering::Relaxed) > 0;
+        let warm_up_insts = if has_code {
+            0
+        } else {
+            context.config().warm_up_insts
+        };
         Tiered {
             core: InterpCore::new(),
             tier: TierState {
@@ -288,6 +313,7 @@ impl Tiered {
             },
             validated: 0,
             seen: None,
+            warm_up_insts,
         }
     }
 
@@ -302,6 +328,10 @@ impl Tiered {
     /// Makes room for the code of `memory`, as
     /// [`Executor::prepare`](crate::Executor::prepare) says.
     pub(crate) fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
+        if self.core.insts() < self.warm_up_insts {
+            // It may never come to code: looking is enough.
+            return CodeCache::probe();
+        }
         let cache = self.tier.try_lend(memory, Kind::Free)?;
         self.tier.keep(Kind::Free, cache);
         Ok(())
@@ -340,9 +370,16 @@ impl Tiered {
         hart: &mut Hart,
         memory: &GuestMemory,
         kind: Kind,
-        budget: u64,
+        mut budget: u64,
         preempt: &AtomicU32,
     ) -> Result<Exit, u64> {
+        if self.core.insts() < self.warm_up_insts {
+            match self.warm_up(hart, memory, &mut budget, preempt) {
+                Stop::Handover => self.warm_up_insts = 0,
+                Stop::Exit(exit) => return Ok(exit),
+                Stop::Returned => unreachable!("not nested"),
+            }
+        }
         let Some(cache) = self.tier.lend(memory, kind) else {
             return Ok(self.interpret(hart, memory, budget, preempt));
         };
@@ -365,6 +402,31 @@ impl Tiered {
         };
         self.tier.keep(kind, cache);
         exit
+    }
+
+    /// Interprets until something is hot after that many instructions.
+    fn warm_up(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        budget: &mut u64,
+        preempt: &AtomicU32,
+    ) -> Stop {
+        let mut control = Control {
+            budget: *budget,
+            preempt,
+            nested: false,
+            depth: 0,
+        };
+        let mut tier = WarmUp {
+            threshold: self.context().config().threshold,
+            insts: self.warm_up_insts,
+        };
+        let stop = self
+            .core
+            .run(&mut hart.state, memory, &mut control, &mut tier);
+        *budget = control.budget;
+        stop
     }
 
     /// Runs the block at the hart's pc in compiled form.

@@ -87,8 +87,10 @@ pub trait Executor {
 
     /// Takes from the host, before the first run with `memory`, what running it
     /// needs beyond the memory itself: address space for compiled code, for
-    /// instance. Without this call an engine takes it at the first run, and
-    /// interprets where it is refused.
+    /// instance. Without this call an engine takes it when it first compiles,
+    /// and interprets where it is refused. An engine that interprets for a while
+    /// first (see [`JitConfig::warm_up_insts`](crate::JitConfig::warm_up_insts))
+    /// only asks whether it could have it.
     ///
     /// # Errors
     /// If the host refuses; runs then still work, interpreted.

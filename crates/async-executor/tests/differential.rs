@@ -497,6 +497,7 @@ fn hybrid_runs_agree_whenever_code_arrives() {
         let expected = run(&setup, &mut InterpreterExecutor::new(), Budget::Unlimited);
         let mut config = JitConfig::background();
         config.threshold = 1;
+        config.warm_up_insts = 0;
         let got = run(&setup, &mut HybridExecutor::new(config), Budget::Unlimited);
         if let Some(difference) = difference(&expected, &got, false) {
             panic!("seed {seed}:\n{difference}{}", setup.program.listing());

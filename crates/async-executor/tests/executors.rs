@@ -41,12 +41,40 @@ fn engines() -> Vec<Box<dyn Executor>> {
     warm.threshold = 5;
     let mut background = JitConfig::background();
     background.threshold = 2;
+    background.warm_up_insts = 0;
     vec![
         Box::new(InterpreterExecutor::new()),
         Box::new(JitExecutor::new(eager())),
         Box::new(JitExecutor::new(warm)),
         Box::new(HybridExecutor::new(background)),
     ]
+}
+
+/// What is over soon is interpreted to its end; what goes on is compiled, with
+/// a budget or without, and gives the same.
+#[test]
+fn nothing_is_compiled_in_the_background_before_it_is_worth_it() {
+    let memory = memory(SUM);
+    let mut config = JitConfig::background();
+    config.warm_up_insts = 30_000;
+    let compiled = |hybrid: &HybridExecutor| hybrid.stats().jit.regions_compiled;
+
+    let mut hybrid = HybridExecutor::new(config);
+    assert_eq!(sum_of(9_000, &mut hybrid, &memory), 40_504_500);
+    assert_eq!(compiled(&hybrid), 0);
+    while compiled(&hybrid) == 0 {
+        assert_eq!(sum_of(9_000, &mut hybrid, &memory), 40_504_500);
+    }
+
+    let mut hybrid = HybridExecutor::new(config);
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A1, 100_000);
+    let mut n_runs = 0;
+    while hybrid.run(&mut hart, &memory, Budget::Instructions(1_000), &NEVER) == Exit::BudgetSpent {
+        n_runs += 1;
+    }
+    // Three instructions a round, and the last one is no round's.
+    assert_eq!((n_runs, hart.x(XReg::A0)), (300, 5_000_050_000));
 }
 
 /// A program that calls its environment from a function is entered once per
@@ -151,6 +179,7 @@ fn test_hybrid_jit_path() {
     let memory = memory(SUM);
     let mut config = JitConfig::background();
     config.threshold = 1;
+    config.warm_up_insts = 0;
     let context = AsyncExecutionContext::new(config);
     let mut hybrid = HybridExecutor::with_context(context, Preference::Automatic);
     // The compiler has its own time; the guest runs until its code is used.
@@ -166,6 +195,7 @@ fn test_hybrid_interpreter_path() {
     let memory = memory(SUM);
     let mut config = JitConfig::background();
     config.threshold = 1_000_000;
+    config.warm_up_insts = 0;
     let mut cold = HybridExecutor::new(config);
     assert_eq!(sum_of(100, &mut cold, &memory), 5050);
     let context = AsyncExecutionContext::new(eager());

@@ -46,6 +46,7 @@ const ENGINES: &[Engine] = &[
 /// has to leave the registers that a case states.
 fn eager(mut config: JitConfig) -> JitConfig {
     config.threshold = 0;
+    config.warm_up_insts = 0;
     config.exact_faults = true;
     config
 }

@@ -62,6 +62,19 @@ unsafe impl Sync for Arena {}
 pub(crate) struct ArenaFull;
 
 impl Arena {
+    /// Whether the host has the address space for one, without taking it: two
+    /// system calls instead of ten.
+    pub(crate) fn probe() -> io::Result<()> {
+        let bytes = 2 * ARENA_BYTES + SLOTS_BYTES;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: A3: a fresh mapping at an address of the kernel's choice.
+        let start =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) }?;
+        // SAFETY: A3: mapped above and never used.
+        unsafe { mm::munmap(start, bytes) }?;
+        Ok(())
+    }
+
     /// Reserves the addresses. Memory is taken as code and slots come.
     pub(crate) fn new(limit_bytes: usize) -> io::Result<Arena> {
         let limit_bytes = limit_bytes.clamp(LIMIT_BYTES_MIN, ARENA_BYTES);

@@ -26,6 +26,7 @@
 pub(crate) mod arena;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -123,10 +124,7 @@ const RECOMPILES_MAX: u32 = 6;
 
 impl CodeCache {
     pub(crate) fn new(flavour: Flavour, limit_bytes: usize) -> Result<CodeCache, EngineError> {
-        let arena = Arena::new(limit_bytes).map_err(|source| EngineError {
-            what: "address space for compiled code (8.2 GiB reserved, little of it used)",
-            source,
-        })?;
+        let arena = Arena::new(limit_bytes).map_err(no_room)?;
         Ok(CodeCache {
             arena,
             flavour,
@@ -134,6 +132,11 @@ impl CodeCache {
             retired: AtomicBool::new(false),
             index: Mutex::default(),
         })
+    }
+
+    /// Whether the host has room for one now.
+    pub(crate) fn probe() -> Result<(), EngineError> {
+        Arena::probe().map_err(no_room)
     }
 
     /// Offset of the code for `pc`, 0 if there is none.
@@ -312,6 +315,13 @@ impl CodeCache {
         index.refused.clear();
         index.side_exits.clear();
         index.recompiles.clear();
+    }
+}
+
+fn no_room(source: io::Error) -> EngineError {
+    EngineError {
+        what: "address space for compiled code (8.2 GiB reserved, little of it used)",
+        source,
     }
 }
 

@@ -212,6 +212,12 @@ impl InterpCore {
         self.stats
     }
 
+    /// Instructions retired so far.
+    #[inline]
+    pub(crate) fn insts(&self) -> u64 {
+        self.stats.insts
+    }
+
     /// How often decoded code was held against memory.
     pub(crate) fn revalidations(&self) -> u64 {
         self.stats.revalidations
