@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use common::{oversubscribed, started};
 use coroutine_scheduler::{
-    CoroutineScheduler, Fairness, JoinError, JoinHandle, Priority, SchedulerConfig, SpawnOptions,
-    StartError, blocking, checkpoint, is_preempted, scope, sleep, spawn_with, stackful, yield_now,
+    CoroutineScheduler, Fairness, JoinError, JoinHandle, Priority, SchedulerConfig,
+    SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint, is_preempted, scope, sleep,
+    spawn_with, stackful, yield_now,
 };
 
 /// What a handle gives within ten seconds.
@@ -354,4 +355,28 @@ fn strict_holds_over_vcpus_for_what_a_running_one_makes_ready() {
     // Those that were picked when it came.
     let n_picks = n_picks.load(Ordering::SeqCst);
     assert!(n_picks <= 4, "{n_picks} picks of Low while High was ready");
+}
+
+/// Who makes something more urgent ready makes way for it, as for an arrival
+/// from elsewhere, where the policy preempts.
+#[test]
+fn what_a_running_one_makes_ready_preempts_it() {
+    let scheduler = started(SchedulerConfig {
+        time_slice: Duration::from_secs(5),
+        policy: SchedulingPolicy::Preemptive,
+        ..oversubscribed(1)
+    });
+    let low = SpawnOptions::new().priority(Priority::Low);
+    let body = async {
+        let start = Instant::now();
+        let high = SpawnOptions::new().priority(Priority::High);
+        let child = spawn_with(high, async move { start.elapsed() }).unwrap();
+        while start.elapsed() < Duration::from_secs(1) {
+            checkpoint().await;
+        }
+        child.await.unwrap()
+    };
+    let took = join_soon(scheduler.spawn_with(low, body).unwrap());
+    let took = took.expect("it ends").unwrap();
+    assert!(took < Duration::from_millis(500), "{took:?}");
 }

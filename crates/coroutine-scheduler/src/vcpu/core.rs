@@ -211,6 +211,11 @@ impl Local<'_> {
                 }
             }
         }
+        // Whoever runs here made it ready, and goes on.
+        let running = self.vcpu().running_level();
+        if level < Priority::RealTime && running.is_some_and(|running| running < level) {
+            self.shared().preempt_vcpu_for(core.index, level);
+        }
     }
 
     fn push_urgent(&self, task: TaskRef) {
