@@ -39,6 +39,8 @@ impl Error for ConfigError {}
 pub enum StartError {
     /// It has been started, or shut down, before.
     NotNew,
+    /// Some thread runs it by hand right now, or another one starts it.
+    Driven,
     /// The host made no thread.
     Thread(io::Error),
 }
@@ -47,6 +49,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotNew => f.write_str("a scheduler starts once; make another"),
+            Self::Driven => {
+                f.write_str("a thread is in run_one; start the scheduler before or afterwards")
+            }
             Self::Thread(_) => {
                 f.write_str("the host refused a thread; lower vcpu_count or its limits")
             }
@@ -57,7 +62,7 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NotNew => None,
+            Self::NotNew | Self::Driven => None,
             Self::Thread(source) => Some(source),
         }
     }

@@ -121,10 +121,14 @@ pub(crate) fn run(shared: &Shared) {
         }
         if shared.config.preemptive {
             let is_urgent = shared.waits_really(Priority::RealTime);
+            let mut is_any_urgent = is_urgent;
             for (index, seen) in seen.iter_mut().enumerate() {
-                watch(shared, index, seen, now, is_urgent);
+                // Those that stay here wait for nobody else.
+                let waits_here = shared.vcpus[index].pinned_levels().has(Priority::RealTime);
+                is_any_urgent |= waits_here;
+                watch(shared, index, seen, now, is_urgent || waits_here);
             }
-            if is_urgent {
+            if is_any_urgent {
                 next = next.min(now + ANSWER_NS);
             }
         }

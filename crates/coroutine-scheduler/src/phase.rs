@@ -35,6 +35,10 @@ impl Phase {
         Phase(AtomicU32::new(NEW))
     }
 
+    pub(crate) fn is_new(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == NEW
+    }
+
     /// Whether it was new, and is started now.
     pub(crate) fn start(&self) -> bool {
         let started = (self.0).compare_exchange(NEW, STARTED, Ordering::SeqCst, Ordering::SeqCst);

@@ -51,7 +51,13 @@ pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
 #[inline]
 #[must_use]
 pub fn is_preempted() -> bool {
-    with_preempt_word(|word| word.load(Ordering::Relaxed) != 0)
+    let is_asked = vcpu::on_current(|local| {
+        // A handle's abort or pause raises no word, and a thread that has lost
+        // its vCPU has one that nobody raises: its own state says so then.
+        local.grip().preempt.load(Ordering::Relaxed) != 0
+            || (local.task.get()).is_some_and(|task| task.header().state.is_stopped())
+    });
+    is_asked.unwrap_or(false)
 }
 
 /// A safepoint: goes on at once unless the coroutine is asked to make way.
@@ -131,6 +137,17 @@ impl Shared {
         if let Some((_, vcpu)) = running.min_by_key(|(running, _)| *running) {
             vcpu.ask(HIGHER);
             // Who does not answer soon loses its vCPU.
+            self.monitor
+                .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
+        }
+    }
+
+    /// The same for what only one vCPU can run.
+    pub(crate) fn preempt_vcpu_for(&self, vcpu: usize, level: Priority) {
+        let vcpu = &self.vcpus[vcpu];
+        let makes_way = |running| self.policy.preempts(level, running);
+        if self.config.preemptive && vcpu.running_level().is_some_and(makes_way) {
+            vcpu.ask(HIGHER);
             self.monitor
                 .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
         }

@@ -563,10 +563,14 @@ impl SchedulerHandle {
     /// Makes a created coroutine ready; gives the vCPU that it goes to.
     ///
     /// # Errors
-    /// If it has been scheduled before, or has ended.
+    /// If it has been scheduled before, has ended, or is another scheduler's.
     pub fn schedule(&self, coroutine: &Coroutine) -> Result<usize, ControlError> {
         let task = coroutine.task();
         let header = task.header();
+        // Each queues its own only: a task ends in its scheduler's registry.
+        if header.shared != NonNull::from(&*self.shared) {
+            return Err(ControlError::Unknown(coroutine.id()));
+        }
         let place = header.assigned().unwrap_or_else(|| self.shared.place());
         let Ok(then) = header.state.submit() else {
             let from = header.observed();
@@ -1059,17 +1063,28 @@ impl CoroutineScheduler {
     /// Starts the vCPUs' threads and the monitor's.
     ///
     /// # Errors
-    /// If it was started before, or the host refuses a thread; then none is
-    /// left running, and the scheduler is shut down.
+    /// If it was started before, or [`run_one`](Self::run_one) is at it just
+    /// now (then it can be started afterwards), or the host refuses a thread;
+    /// then none is left running, and the scheduler is shut down.
     pub fn start(&self) -> Result<(), StartError> {
         let shared = self.shared();
+        if !shared.phase.is_new() {
+            return Err(StartError::NotNew);
+        }
+        // Held from now on: nobody runs them by hand any more. (A thread takes
+        // over the grip that it finds, so it has to be the one made here.)
+        for (index, vcpu) in shared.vcpus.iter().enumerate() {
+            if vcpu.claim().is_none() {
+                shared.vcpus[..index].iter().for_each(|vcpu| vcpu.release());
+                return Err(StartError::Driven);
+            }
+        }
         if !shared.phase.start() {
+            shared.vcpus.iter().for_each(|vcpu| vcpu.release());
             return Err(StartError::NotNew);
         }
         let mut started = Ok(());
         for index in 0..shared.vcpus.len() {
-            // Held from now on: nobody runs it by hand any more.
-            let _grip = shared.vcpus[index].claim();
             let body = move |shared: &Shared| shared.vcpu_thread(index);
             started = started.and_then(|()| shared.spawn_thread(&index.to_string(), body));
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::task::wake_foreign;
 use crate::vcpu;
 
 /// Deadlines of one vCPU.
@@ -102,7 +103,7 @@ impl TimerList {
         };
         let n_due = due.len();
         for waker in due.into_values() {
-            waker.wake();
+            wake_foreign(waker);
         }
         n_due
     }
@@ -268,13 +269,13 @@ impl Interval {
     /// Outside of a coroutine.
     pub async fn tick(&mut self) -> Duration {
         let now = crate::now();
-        let mut due = self.next.unwrap_or(now + self.period);
+        let mut due = self.next.unwrap_or(now.saturating_add(self.period));
         if due < now {
             let missed = (now - due).as_nanos() / self.period.as_nanos();
             let missed = u32::try_from(missed + 1).unwrap_or(u32::MAX);
-            due += self.period.saturating_mul(missed);
+            due = due.saturating_add(self.period.saturating_mul(missed));
         }
-        self.next = Some(due + self.period);
+        self.next = Some(due.saturating_add(self.period));
         sleep_until(due).await;
         due
     }

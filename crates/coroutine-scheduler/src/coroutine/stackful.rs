@@ -59,13 +59,16 @@
 //! - **K2** `RUNNING` is null, or points to the frame on the stack that this
 //!   thread runs on. The stack's own side sets it after each switch to it, and
 //!   resets it before each switch away.
-//! - **K3** A `Lent` waker is used within the poll that lent it: it is taken out
-//!   of the frame before the switch back.
+//! - **K3** The waker that a frame lends lies in the frame, on the coroutine's
+//!   own stack: a poll's would be gone after a wait inside of the future that
+//!   has it. It counts no reference. The task outlives the frame, since its
+//!   body does not outlive DONE.
 //! - **K4** The pool is the scheduler's, so rule T3 of tasks covers it: a body
 //!   is dropped before its task is done.
 
 use std::cell::Cell;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::panic::Location;
 use std::pin::{Pin, pin};
@@ -82,8 +85,8 @@ use crate::error::SpawnError;
 use crate::scheduler::{self, SpawnOptions};
 use crate::stack::guard::SignalStack;
 use crate::stack::{Base, Permit, Slot, StackPool};
-use crate::task::TaskRef;
 use crate::task::join::block_on;
+use crate::task::{TaskRef, waker};
 use crate::vcpu::{self, Turn};
 use crate::{JoinHandle, preempt};
 
@@ -108,7 +111,7 @@ struct Started<T> {
     slot: Slot,
     /// The thread that it belongs to.
     thread: u32,
-    coroutine: Coroutine<Lent, (), T, Base>,
+    coroutine: Coroutine<(), (), T, Base>,
 }
 
 // SAFETY: before its start it is its body, which is `Send` (checked where it is
@@ -116,10 +119,6 @@ struct Started<T> {
 unsafe impl<F: Send, T: Send> Send for Stackful<F, T> {}
 
 impl<F, T> Unpin for Stackful<F, T> {}
-
-/// What a poll lends the stack: the waker of the task.
-#[derive(Clone, Copy)]
-struct Lent(NonNull<Waker>);
 
 impl<F, T> Stackful<F, T>
 where
@@ -160,10 +159,11 @@ where
         let Place::New(body) = std::mem::replace(&mut self.place, Place::Gone) else {
             unreachable!("only new ones are started");
         };
-        let coroutine = Coroutine::with_stack(base, move |yielder: &Yielder<Lent, ()>, turn| {
+        let coroutine = Coroutine::with_stack(base, move |yielder: &Yielder<(), ()>, ()| {
             let frame = Frame {
                 yielder,
-                turn: Cell::new(Some(turn)),
+                waker: waker::lent(task),
+                has_turn: Cell::new(true),
                 outer: Cell::new(ptr::null()),
                 task,
                 base,
@@ -254,7 +254,7 @@ where
             this.leave_behind();
             panic!("run_one went on with a started stack on another thread; call it on one only");
         }
-        match started.coroutine.resume(Lent(NonNull::from(cx.waker()))) {
+        match started.coroutine.resume(()) {
             CoroutineResult::Yield(()) => Poll::Pending,
             CoroutineResult::Return(value) => {
                 this.give_back();
@@ -285,9 +285,11 @@ impl<F, T> Drop for Stackful<F, T> {
 
 /// At the bottom of a stack in use.
 struct Frame<'y> {
-    yielder: &'y Yielder<Lent, ()>,
-    /// `None` while the stack is unwound from outside.
-    turn: Cell<Option<Lent>>,
+    yielder: &'y Yielder<(), ()>,
+    /// See K3.
+    waker: ManuallyDrop<Waker>,
+    /// Not while the stack is unwound from outside.
+    has_turn: Cell<bool>,
     /// Whose stack the thread came from.
     outer: Cell<*const Frame<'static>>,
     task: TaskRef,
@@ -315,23 +317,23 @@ impl Frame<'_> {
                 self.0.enter();
             }
         }
-        self.turn.set(None);
+        self.has_turn.set(false);
         RUNNING.set(self.outer.get());
         let back = Back(self);
-        let turn = self.yielder.suspend(());
+        self.yielder.suspend(());
         drop(back);
-        self.turn.set(Some(turn));
+        self.has_turn.set(true);
     }
 
     /// The waker of the turn, if there is one and if it is this coroutine that
     /// the thread runs: a scheduler inside it may be running another.
     #[inline]
     fn waker(&self) -> Option<&Waker> {
-        let turn = self.turn.get()?;
-        // SAFETY: K3.
-        let waker = unsafe { turn.0.as_ref() };
-        assert!(vcpu::current_task_is(waker), "{NOT_ON_A_STACK}");
-        Some(waker)
+        if !self.has_turn.get() {
+            return None;
+        }
+        assert!(vcpu::current_task_is(&self.waker), "{NOT_ON_A_STACK}");
+        Some(&self.waker)
     }
 }
 

@@ -31,4 +31,4 @@ pub(crate) mod waker;
 pub(crate) use crate::coroutine::CoroutineId;
 pub use group::{TaskGroup, scope};
 pub use join::JoinHandle;
-pub(crate) use raw::TaskRef;
+pub(crate) use raw::{TaskRef, wake_foreign};

@@ -146,7 +146,7 @@ impl TaskRef {
             let waker = unsafe { (*header.join_waker.get()).take() };
             if let Some(waker) = waker {
                 // A foreign waker may panic; that is not this task's affair.
-                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                wake_foreign(waker);
             }
         }
         if word & state::JOIN == 0 {
@@ -195,6 +195,22 @@ impl TaskRef {
     }
 }
 
+/// Wakes a waker that may be anybody's: if it panics, that is not the affair of
+/// who wakes it.
+pub(crate) fn wake_foreign(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        discard(payload);
+    }
+}
+
+/// Drops what somebody panicked with. If that panics in turn, what comes of it
+/// is left alone: it could go on for ever.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
 /// # Safety
 /// T4: the task's cell is a `Cell<F>`; T2 for the returned pointer.
 unsafe fn stage<F: Future>(task: TaskRef) -> *mut Stage<F> {
@@ -240,12 +256,14 @@ unsafe fn poll<F: Future>(task: TaskRef, cx: &mut Context<'_>) -> bool {
     };
     let has_result = output.is_ok();
     // SAFETY: T2.
-    if let Err(payload) = unsafe { replace(stage, Stage::Output(output)) }
-        && has_result
-    {
-        let error = JoinError::Panicked { id, payload };
-        // SAFETY: T2. The result is lost: its coroutine did not end well.
-        let _ = unsafe { replace(stage, Stage::Output(Err(error))) };
+    match unsafe { replace(stage, Stage::Output(output)) } {
+        Ok(()) => {}
+        Err(payload) if has_result => {
+            let error = JoinError::Panicked { id, payload };
+            // SAFETY: T2. The result is lost: its coroutine did not end well.
+            unsafe { replace(stage, Stage::Output(Err(error))) }.unwrap_or_else(discard);
+        }
+        Err(payload) => discard(payload),
     }
     true
 }
@@ -259,7 +277,7 @@ unsafe fn close<F: Future>(task: TaskRef) {
     if let Err(payload) = unsafe { replace(stage, cancelled) } {
         let error = JoinError::Panicked { id, payload };
         // SAFETY: T2.
-        let _ = unsafe { replace(stage, Stage::Output(Err(error))) };
+        unsafe { replace(stage, Stage::Output(Err(error))) }.unwrap_or_else(discard);
     }
 }
 
@@ -279,7 +297,7 @@ unsafe fn drop_output<F: Future>(task: TaskRef) {
     // SAFETY: T2, T4.
     let stage = unsafe { stage::<F>(task) };
     // SAFETY: T2. A panic in the drop of an unwanted output has no reader.
-    let _ = unsafe { replace(stage, Stage::Gone) };
+    unsafe { replace(stage, Stage::Gone) }.unwrap_or_else(discard);
 }
 
 unsafe fn free<F: Future>(task: TaskRef) {

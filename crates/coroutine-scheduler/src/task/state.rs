@@ -180,6 +180,13 @@ impl State {
         }
     }
 
+    /// Whether it is to be polled no more, for good or for now. A hint: for
+    /// who runs it and can stop.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (CLOSED | PAUSED) != 0
+    }
+
     /// Called with the task in hand, before a poll.
     #[inline]
     pub(crate) fn begin(&self) -> Begin {

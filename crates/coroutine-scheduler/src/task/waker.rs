@@ -1,8 +1,8 @@
 //! Wakers of tasks.
 //!
 //! - **W1** The data pointer of every waker made here is a [`TaskRef`] with a
-//!   counted reference, except for the one that [`with_waker`] lends: it is
-//!   never dropped, and its clones are counted.
+//!   counted reference, except for those that [`lent`] makes: they are never
+//!   dropped, their users keep the task alive, and their clones are counted.
 
 use std::mem::ManuallyDrop;
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -13,14 +13,19 @@ use crate::vcpu;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
-/// Lends a waker of `task`, which the caller has in hand, without counting a
-/// reference.
+/// A waker of `task` that counts no reference: for whoever has the task in hand
+/// as long as the waker is used.
 #[inline]
-pub(crate) fn with_waker<R>(task: TaskRef, body: impl FnOnce(&Waker) -> R) -> R {
+pub(crate) fn lent(task: TaskRef) -> ManuallyDrop<Waker> {
     let raw = RawWaker::new(task.as_ptr(), &VTABLE);
     // SAFETY: W1: the functions below keep the contract of `RawWakerVTable`.
-    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw) });
-    body(&waker)
+    ManuallyDrop::new(unsafe { Waker::from_raw(raw) })
+}
+
+/// Lends a waker of `task`, which the caller has in hand.
+#[inline]
+pub(crate) fn with_waker<R>(task: TaskRef, body: impl FnOnce(&Waker) -> R) -> R {
+    body(&lent(task))
 }
 
 /// Whether `waker` wakes `task` and nothing else.

@@ -185,14 +185,17 @@ impl Local<'_> {
             self.shared().vcpus[home].push_pinned(task, level, false);
             if home != core.index {
                 self.shared().idle.light_barrier();
-                self.shared().wake_vcpu(home);
             }
+            self.shared().wake_vcpu_for(home, level);
             return;
         }
         header.assign(core.index);
         match level {
             Priority::RealTime => self.push_urgent(task),
             Priority::Low => self.push(task, level),
+            // Where levels are strict it has to be where the others see it, and
+            // take it before they run anything less urgent.
+            _ if self.shared().config.fairness == Fairness::Strict => self.push(task, level),
             // Who waits for many would be woken for each of them: behind those
             // that are ready, all may be done when it runs.
             Priority::Normal | Priority::High
@@ -207,6 +210,11 @@ impl Local<'_> {
                     self.push(other, other.header().level());
                 }
             }
+        }
+        // Whoever runs here made it ready, and goes on.
+        let running = self.vcpu().running_level();
+        if level < Priority::RealTime && running.is_some_and(|running| running < level) {
+            self.shared().preempt_vcpu_for(core.index, level);
         }
     }
 
@@ -321,7 +329,14 @@ impl Local<'_> {
     fn pop(&self, level: Priority) -> Option<TaskRef> {
         let core = self.core();
         let vcpu = self.vcpu();
-        let pinned_first = core.n_runs.get() & 1 == 0;
+        let mut pinned_first = core.n_runs.get() & 1 == 0;
+        if level == Priority::RealTime && vcpu.pinned_levels().has(level) {
+            // Those with deadlines go by them, wherever they are.
+            pinned_first = match vcpu.urgent_deadlines() {
+                (pinned, other) if pinned == other => pinned_first,
+                (pinned, other) => pinned < other,
+            };
+        }
         let pinned = || {
             let any = vcpu.pinned_levels().has(level);
             any.then(|| vcpu.pop_pinned(level)).flatten()

@@ -128,8 +128,8 @@ impl Grip {
         if asked.is_err() {
             return false;
         }
-        idle.heavy_barrier();
-        let is_free = self.busy.load(Ordering::Acquire) == 0 && is_still();
+        let is_ordered = idle.heavy_barrier();
+        let is_free = is_ordered && self.busy.load(Ordering::Acquire) == 0 && is_still();
         if is_free {
             return self.settle(TAKEN).is_ok();
         }

@@ -76,15 +76,16 @@ impl IdleSet {
         }
     }
 
-    /// The barrier of whoever is rare: a sleeper, a taker.
-    pub(crate) fn heavy_barrier(&self) {
-        let done = self.is_unequal && barrier_on_all();
-        if !done {
-            // Registered and refused now (a filter came): the makers' light
-            // barriers do not order against this, so ask each core's fence by
-            // the next best: the parked state is re-read by the monitor.
-            fence(Ordering::SeqCst);
+    /// The barrier of whoever is rare: a sleeper, a taker. `false` if it orders
+    /// nothing against the light ones: registered, and refused now (a filter
+    /// came). A sleeper can live with that, since the monitor looks again; a
+    /// taker cannot.
+    pub(crate) fn heavy_barrier(&self) -> bool {
+        if self.is_unequal && barrier_on_all() {
+            return true;
         }
+        fence(Ordering::SeqCst);
+        !self.is_unequal
     }
 
     /// After a barrier: a sleeper to wake, taken out of the set and counted as
@@ -151,7 +152,7 @@ impl IdleSet {
         if was_searching {
             self.n_searching.fetch_sub(1, Ordering::SeqCst);
         }
-        self.heavy_barrier();
+        let _ = self.heavy_barrier();
     }
 
     /// Leaves the set by itself, as a searcher. `false` if somebody has taken

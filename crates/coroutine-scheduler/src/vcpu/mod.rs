@@ -232,7 +232,14 @@ impl Vcpu {
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
         let mut queues = self.pinned.lock();
         let queue = &mut queues[level.level()];
-        if at_head {
+        if level == Priority::RealTime {
+            let deadline = task.header().deadline_ns();
+            let place = queue.partition_point(|other| {
+                let other = other.header().deadline_ns();
+                other < deadline || (other == deadline && !at_head)
+            });
+            queue.insert(place, task);
+        } else if at_head {
             queue.push_front(task);
         } else {
             queue.push_back(task);
@@ -252,7 +259,20 @@ impl Vcpu {
         task
     }
 
-    fn pinned_levels(&self) -> LevelSet {
+    /// The first deadlines of `RealTime`: of those that stay here, and of the
+    /// others; [`u64::MAX`] without any.
+    fn urgent_deadlines(&self) -> (u64, u64) {
+        let pinned = {
+            let queues = self.pinned.lock();
+            let first = queues[Priority::RealTime.level()].front();
+            first.map_or(u64::MAX, |task| task.header().deadline_ns())
+        };
+        let other = self.realtime.lock();
+        let other = other.peek().map_or(u64::MAX, |urgent| urgent.deadline_ns);
+        (pinned, other)
+    }
+
+    pub(crate) fn pinned_levels(&self) -> LevelSet {
         LevelSet::from_bits(self.pinned_marks.load(Ordering::Relaxed))
     }
 }
@@ -318,7 +338,7 @@ impl Shared {
         let vcpu = &self.vcpus[target];
         if header.traits.is_pinned {
             vcpu.push_pinned(task, level, false);
-            self.wake_vcpu(target);
+            self.wake_vcpu_for(target, level);
         } else {
             if level == Priority::RealTime {
                 vcpu.push_urgent(task, self.next_order());
@@ -381,6 +401,15 @@ impl Shared {
     pub(crate) fn wake_vcpu(&self, vcpu: usize) {
         if self.idle.take(vcpu) {
             self.vcpus[vcpu].parker.unpark();
+        }
+    }
+
+    /// The same, or asks who runs there to make way for `level`.
+    pub(crate) fn wake_vcpu_for(&self, vcpu: usize, level: Priority) {
+        if self.idle.take(vcpu) {
+            self.vcpus[vcpu].parker.unpark();
+        } else if level > Priority::Low {
+            self.preempt_vcpu_for(vcpu, level);
         }
     }
 

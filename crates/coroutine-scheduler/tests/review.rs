@@ -1,0 +1,375 @@
+//! What a review found: misuse that safe code can reach, and promises that were
+//! kept for some only.
+
+mod common;
+
+use std::future::{Future, poll_fn};
+use std::panic::panic_any;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{oversubscribed, started};
+use coroutine_scheduler::{
+    CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Priority, SchedulerConfig,
+    SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint, is_preempted, scope, sleep,
+    spawn_with, stackful, yield_now,
+};
+
+/// What a handle gives within ten seconds.
+fn join_soon<T: Send + 'static>(handle: JoinHandle<T>) -> Option<Result<T, JoinError>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(handle.join()));
+    receiver.recv_timeout(Duration::from_secs(10)).ok()
+}
+
+fn wait_for(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_coroutine_of_another_scheduler_is_not_scheduled_here() {
+    let here = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let there = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let keeps = here
+        .create_coroutine(Priority::Normal, 0, async { 1 })
+        .unwrap();
+    let foreign = there
+        .create_coroutine(Priority::Normal, 0, async { 2 })
+        .unwrap();
+    assert!(here.schedule(&foreign).is_err());
+    assert_eq!(here.run_one(), None);
+    assert_eq!(
+        (here.coroutines().len(), there.coroutines().len()),
+        (1, 1),
+        "each is still where it was"
+    );
+    there.schedule(&foreign).unwrap();
+    assert!(there.run_one().is_some());
+    assert_eq!(foreign.join().unwrap(), 2);
+    here.schedule(&keeps).unwrap();
+    assert!(here.run_one().is_some());
+    assert_eq!(keeps.join().unwrap(), 1);
+}
+
+#[test]
+fn a_scheduler_that_is_driven_by_hand_does_not_start_meanwhile() {
+    let scheduler = Arc::new(CoroutineScheduler::new(oversubscribed(1)).unwrap());
+    let inner = Arc::downgrade(&scheduler);
+    let body = async move {
+        let scheduler = inner.upgrade().unwrap();
+        let started = scheduler.start();
+        // Had a thread come, it would hold this vCPU as well.
+        yield_now().await;
+        matches!(started, Err(StartError::Driven))
+    };
+    let refused = scheduler.spawn(body).unwrap();
+    while scheduler.run_one().is_some() {}
+    assert!(refused.join().unwrap());
+    scheduler.start().unwrap();
+    assert_eq!(scheduler.spawn(async { 3 }).unwrap().join().unwrap(), 3);
+}
+
+/// A waker that is used after a wait inside of the future that has it.
+#[test]
+fn the_waker_of_a_wait_lives_through_waits_inside_of_it() {
+    let scheduler = started(oversubscribed(1));
+    let seen: Arc<parking_lot::Mutex<Vec<usize>>> = Arc::default();
+    let place = Arc::clone(&seen);
+    let body = move || {
+        let mut n_polls = 0;
+        stackful::wait(poll_fn(|cx| {
+            n_polls += 1;
+            if n_polls > 1 {
+                return Poll::Ready(());
+            }
+            place.lock().push(std::ptr::from_ref(cx.waker()).addr());
+            stackful::wait(sleep(Duration::from_millis(1)));
+            stackful::yield_turn();
+            let here = std::hint::black_box(0_u8);
+            place.lock().push(std::ptr::from_ref(&here).addr());
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+    };
+    let options = SpawnOptions::new();
+    let handle = scheduler.spawn_stackful(options, body).unwrap();
+    join_soon(handle).expect("it was woken").unwrap();
+    let seen = seen.lock();
+    // The slab's stacks are far from the threads': the waker has to be on the
+    // coroutine's own, which is there as long as the wait.
+    assert!(seen[0].abs_diff(seen[1]) < 1 << 20, "{seen:x?}");
+}
+
+#[test]
+fn an_abort_by_handle_reaches_who_polls_for_it() {
+    // A vCPU is free all the time: nobody else has a reason to ask.
+    let scheduler = started(oversubscribed(2));
+    for is_pause in [false, true] {
+        let runs = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&runs);
+        let hog = scheduler
+            .spawn(async move {
+                theirs.store(true, Ordering::SeqCst);
+                loop {
+                    checkpoint().await;
+                }
+            })
+            .unwrap();
+        wait_for(&runs);
+        if is_pause {
+            hog.pause().unwrap();
+            let end = Instant::now() + Duration::from_secs(10);
+            while hog.state() != CoroutineState::Suspended {
+                assert!(Instant::now() < end, "it is {:?}", hog.state());
+                thread::yield_now();
+            }
+        }
+        hog.abort().unwrap();
+        let result: Result<(), JoinError> = join_soon(hog).expect("an abort ends it");
+        assert!(result.unwrap_err().is_cancelled());
+    }
+}
+
+#[test]
+fn a_scope_ends_though_a_member_only_polls() {
+    let scheduler = started(oversubscribed(3));
+    let body = scope(async |group| {
+        group
+            .spawn(async {
+                loop {
+                    checkpoint().await;
+                }
+            })
+            .unwrap();
+        group
+            .spawn(async {
+                sleep(Duration::from_millis(5)).await;
+                panic!("the scope fails")
+            })
+            .unwrap();
+    });
+    let handle = scheduler.spawn(body).unwrap();
+    assert!(join_soon(handle).expect("it ends").unwrap().is_err());
+}
+
+#[test]
+fn an_abort_reaches_who_polls_on_a_thread_without_vcpu() {
+    let scheduler = started(oversubscribed(1));
+    let runs = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&runs);
+    let hog = scheduler
+        .spawn(async move {
+            blocking(|| {
+                theirs.store(true, Ordering::SeqCst);
+                while !is_preempted() {
+                    thread::yield_now();
+                }
+            });
+        })
+        .unwrap();
+    wait_for(&runs);
+    scheduler.abort_coroutine(hog.id()).unwrap();
+    let ended = join_soon(hog);
+    if ended.is_none() {
+        // The shutdown would wait for it, too.
+        std::mem::forget(scheduler);
+    }
+    assert!(ended.is_some());
+}
+
+/// A pinned `RealTime` coroutine makes a lower one give way at once, not when
+/// its slice is over.
+#[test]
+fn a_pinned_coroutine_preempts_like_any_other() {
+    for is_stackful in [false, true] {
+        let scheduler = started(SchedulerConfig {
+            time_slice: Duration::from_secs(5),
+            ..oversubscribed(1)
+        });
+        let runs = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&runs);
+        let low = SpawnOptions::new().priority(Priority::Low);
+        let hog = scheduler
+            .spawn_with(low, async move {
+                theirs.store(true, Ordering::SeqCst);
+                loop {
+                    checkpoint().await;
+                }
+            })
+            .unwrap();
+        wait_for(&runs);
+        let urgent = SpawnOptions::new().priority(Priority::RealTime);
+        let start = Instant::now();
+        let handle = if is_stackful {
+            scheduler.spawn_stackful(urgent, || ()).unwrap()
+        } else {
+            scheduler.spawn_with(urgent.pinned_to(0), async {}).unwrap()
+        };
+        join_soon(handle).expect("it runs").unwrap();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        let _: Result<(), _> = hog.abort();
+    }
+}
+
+/// A payload whose drop panics with another such one.
+struct Bomb(Arc<AtomicUsize>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0.fetch_add(1, Ordering::SeqCst) < 5 && !thread::panicking() {
+            panic_any(Bomb(Arc::clone(&self.0)));
+        }
+    }
+}
+
+#[test]
+fn a_payload_that_panics_in_its_drop_ends_its_coroutine_alone() {
+    let scheduler = started(oversubscribed(1));
+    let n_drops = Arc::new(AtomicUsize::new(0));
+    let bomb = Bomb(Arc::clone(&n_drops));
+    // Nobody wants the result: the vCPU drops it.
+    drop(scheduler.spawn(async move { panic_any(bomb) }).unwrap());
+    let after = scheduler.spawn(async { 4 }).unwrap();
+    let result = join_soon(after);
+    if result.is_none() {
+        std::mem::forget(scheduler);
+    }
+    assert_eq!(result.expect("the vCPU goes on").unwrap(), 4);
+}
+
+/// Among `RealTime`, the earliest deadline is first.
+#[test]
+fn deadlines_hold_for_pinned_ones() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let order: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
+    for deadline in [30, 10, 20] {
+        let order = Arc::clone(&order);
+        let options = SpawnOptions::new()
+            .priority(Priority::RealTime)
+            .deadline(Duration::from_secs(1000 + deadline))
+            .pinned_to(0);
+        let body = async move { order.lock().push(deadline) };
+        drop(scheduler.spawn_with(options, body).unwrap());
+    }
+    while scheduler.run_one().is_some() {}
+    assert_eq!(*order.lock(), [10, 20, 30]);
+}
+
+#[test]
+fn a_timer_survives_a_waker_that_panics() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker of somebody else's")
+        }
+    }
+    let scheduler = started(oversubscribed(1));
+    let body = async {
+        let mut pinned = Box::pin(sleep(Duration::from_millis(5)));
+        let waker = Waker::from(Arc::new(Panics));
+        let polled = pinned.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        sleep(Duration::from_millis(50)).await;
+        5
+    };
+    let handle = scheduler.spawn(body).unwrap();
+    let result = join_soon(handle);
+    if result.is_none() {
+        std::mem::forget(scheduler);
+    }
+    assert_eq!(result.expect("timers go on").unwrap(), 5);
+}
+
+#[test]
+fn periods_without_end_do_not_overflow() {
+    let scheduler = started(oversubscribed(1));
+    let handle = scheduler
+        .spawn(async { coroutine_scheduler::interval(Duration::MAX).tick().await })
+        .unwrap();
+    while handle.state() != CoroutineState::Waiting {
+        assert!(!handle.is_finished(), "it ended at once");
+        thread::yield_now();
+    }
+    handle.abort().unwrap();
+    assert!(join_soon(handle).unwrap().unwrap_err().is_cancelled());
+}
+
+/// What a running coroutine makes ready goes before anything less urgent on
+/// every vCPU, though its own does not come to it.
+#[test]
+fn strict_holds_over_vcpus_for_what_a_running_one_makes_ready() {
+    let scheduler = started(SchedulerConfig {
+        fairness: Fairness::Strict,
+        hand_off: false,
+        ..oversubscribed(2)
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let has_run = Arc::new(AtomicBool::new(false));
+    let n_picks = Arc::new(AtomicUsize::new(0));
+    let lows: Vec<_> = (0..2)
+        .map(|_| {
+            let (stop, is_ready) = (Arc::clone(&stop), Arc::clone(&is_ready));
+            let (has_run, n_picks) = (Arc::clone(&has_run), Arc::clone(&n_picks));
+            let low = SpawnOptions::new().priority(Priority::Low);
+            let body = async move {
+                while !stop.load(Ordering::SeqCst) {
+                    if is_ready.load(Ordering::SeqCst) && !has_run.load(Ordering::SeqCst) {
+                        n_picks.fetch_add(1, Ordering::SeqCst);
+                    }
+                    yield_now().await;
+                }
+            };
+            scheduler.spawn_with(low, body).unwrap()
+        })
+        .collect();
+    let spawner = scheduler.spawn(async move {
+        let high = SpawnOptions::new().priority(Priority::High);
+        let child = async move { has_run.store(true, Ordering::SeqCst) };
+        let child = spawn_with(high, child).unwrap();
+        is_ready.store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        child.await.unwrap();
+    });
+    join_soon(spawner.unwrap()).expect("it ends").unwrap();
+    stop.store(true, Ordering::SeqCst);
+    for low in lows {
+        low.join().unwrap();
+    }
+    // Those that were picked when it came.
+    let n_picks = n_picks.load(Ordering::SeqCst);
+    assert!(n_picks <= 4, "{n_picks} picks of Low while High was ready");
+}
+
+/// Who makes something more urgent ready makes way for it, as for an arrival
+/// from elsewhere, where the policy preempts.
+#[test]
+fn what_a_running_one_makes_ready_preempts_it() {
+    let scheduler = started(SchedulerConfig {
+        time_slice: Duration::from_secs(5),
+        policy: SchedulingPolicy::Preemptive,
+        ..oversubscribed(1)
+    });
+    let low = SpawnOptions::new().priority(Priority::Low);
+    let body = async {
+        let start = Instant::now();
+        let high = SpawnOptions::new().priority(Priority::High);
+        let child = spawn_with(high, async move { start.elapsed() }).unwrap();
+        while start.elapsed() < Duration::from_secs(1) {
+            checkpoint().await;
+        }
+        child.await.unwrap()
+    };
+    let took = join_soon(scheduler.spawn_with(low, body).unwrap());
+    let took = took.expect("it ends").unwrap();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
