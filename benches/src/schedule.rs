@@ -1219,10 +1219,16 @@ mod tests {
     #[test]
     fn threads_are_found_by_name() {
         let (send, wait) = std::sync::mpsc::channel::<()>();
+        let (is_named, named) = std::sync::mpsc::channel();
         let thread = thread::Builder::new()
             .name("findme-0".to_owned())
-            .spawn(move || wait.recv())
+            .spawn(move || {
+                // A thread names itself, before this.
+                is_named.send(()).unwrap();
+                wait.recv()
+            })
             .unwrap();
+        named.recv().unwrap();
         assert_eq!(threads_named("findme").unwrap().n_threads, 1);
         assert_eq!(threads_named("find").unwrap().n_threads, 0);
         drop(send);
