@@ -171,13 +171,14 @@ func ticker(ticks, limitMs uint64) figures {
 		go func() {
 			due := time.Now()
 			limit := due.Add(time.Duration(limitMs) * time.Millisecond)
-			for i := uint64(0); i < ticks && due.Before(limit); i++ {
+			for uint64(len(late)) < ticks && due.Before(limit) {
 				due = due.Add(period)
 				time.Sleep(time.Until(due))
 				now := time.Now()
 				late = append(late, uint64(now.Sub(due)))
 				for due.Add(period).Before(now) {
 					due = due.Add(period)
+					late = append(late, uint64(now.Sub(due)))
 				}
 			}
 			close(done)

@@ -209,13 +209,14 @@ fn ticker(workers: usize, scale: Scale) -> Result<Vec<u64>, String> {
     let mut due = Instant::now();
     let ticker = spawn(move || {
         let mut late = Vec::with_capacity(scale.ticks() as usize);
-        for _ in 0..scale.ticks() {
+        while (late.len() as u64) < scale.ticks() {
             due += PERIOD;
             coroutine::sleep(due.saturating_duration_since(Instant::now()));
             let now = Instant::now();
             late.push(nanoseconds(now.saturating_duration_since(due)));
             while due + PERIOD < now {
                 due += PERIOD;
+                late.push(nanoseconds(now.saturating_duration_since(due)));
             }
             if is_over.load(Ordering::Relaxed) {
                 break;

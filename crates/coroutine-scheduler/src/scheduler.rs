@@ -1118,11 +1118,22 @@ impl CoroutineScheduler {
     /// vCPUs have none; gives how long that took.
     ///
     /// # Errors
-    /// If there is no such coroutine.
+    /// If there is no such coroutine, or it was never scheduled or is paused:
+    /// then nobody will run it.
     pub fn execute_coroutine(&self, id: CoroutineId) -> Result<Duration, ControlError> {
         let start = std::time::Instant::now();
         let coroutine = self.coroutine(id)?;
-        while coroutine.state() != crate::CoroutineState::Dead {
+        loop {
+            let from = coroutine.state();
+            match from {
+                crate::CoroutineState::Dead => break,
+                // Nobody will run it, however long this waits.
+                crate::CoroutineState::Created | crate::CoroutineState::Suspended => {
+                    let to = crate::CoroutineState::Running;
+                    return Err(crate::IllegalTransition { from, to }.into());
+                }
+                _ => {}
+            }
             if self.run_one().is_none() {
                 thread::yield_now();
             }

@@ -12,10 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{oversubscribed, started};
+use coroutine_scheduler::level::{LevelSet, Share};
 use coroutine_scheduler::{
-    CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Priority, SchedulerConfig,
-    SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint, is_preempted, scope, sleep,
-    spawn_with, stackful, yield_now,
+    CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy, Priority,
+    SchedulerConfig, SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint,
+    is_preempted, scope, sleep, spawn_with, stackful, yield_now,
 };
 
 /// What a handle gives within ten seconds.
@@ -372,4 +373,61 @@ fn what_a_running_one_makes_ready_preempts_it() {
     let took = join_soon(scheduler.spawn_with(low, body).unwrap());
     let took = took.expect("it ends").unwrap();
     assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
+fn what_nobody_will_run_is_not_waited_for() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let created = scheduler
+        .create_coroutine(Priority::Normal, 0, async { 1 })
+        .unwrap();
+    let id = created.coroutine().id();
+    assert!(scheduler.execute_coroutine(id).is_err());
+    scheduler.schedule(&created.coroutine()).unwrap();
+    scheduler.pause_coroutine(id).unwrap();
+    assert!(scheduler.execute_coroutine(id).is_err());
+    scheduler.resume_coroutine(id).unwrap();
+    scheduler.execute_coroutine(id).unwrap();
+    assert_eq!(created.join().unwrap(), 1);
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl Policy for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn slice(&self, _: Priority) -> Option<Duration> {
+        None
+    }
+    fn pick(&self, _: LevelSet, _: &mut Share, _: u64) -> Option<Priority> {
+        panic!("this policy is broken")
+    }
+}
+
+/// In a child process, which it ends.
+#[test]
+fn a_policy_that_panics_ends_the_process_and_says_why() {
+    const CHILD: &str = "REVIEW_BROKEN_POLICY";
+    if std::env::var_os(CHILD).is_some() {
+        let scheduler =
+            CoroutineScheduler::with_policy(oversubscribed(1), Box::new(Broken)).unwrap();
+        scheduler.start().unwrap();
+        let _ = scheduler.spawn(async {}).unwrap().join();
+        unreachable!("the vCPU's thread is gone");
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "a_policy_that_panics_ends_the_process_and_says_why",
+            "--exact",
+        ])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&child.stderr);
+    assert!(!child.status.success());
+    assert!(stderr.contains("in a Policy?"), "{stderr}");
+    assert!(stderr.contains("this policy is broken"), "{stderr}");
 }

@@ -73,6 +73,9 @@ pub struct Place {
 
 /// Decisions of scheduling. Pure: the same question gets the same answer, on
 /// live threads and in the simulator.
+///
+/// A policy must not panic: on a thread of a scheduler that ends the process,
+/// with a message, since nobody could go on with that thread's coroutines.
 pub trait Policy: fmt::Debug + Send + Sync {
     /// Its name in lower case.
     fn name(&self) -> &'static str;

@@ -5,7 +5,7 @@
 //! the vCPU away at once. Spare threads wait to take over; there are made as
 //! many as are needed, up to a limit, and one stays parked for each vCPU.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -208,7 +208,9 @@ impl Shared {
         };
         let thread = thread::Builder::new().name(name).spawn(move || {
             precise_timers();
+            let bomb = Bomb;
             body(&shared);
+            std::mem::forget(bomb);
         })?;
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
@@ -252,6 +254,24 @@ pub(crate) fn precise_timers() {
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
     body()
+}
+
+/// Ends the process when a thread of the scheduler unwinds. Bodies, their
+/// outputs and foreign wakers do not get that far; what does, a policy of
+/// somebody's or a fault here, leaves a vCPU whose coroutines would wait for
+/// ever, and with them everybody else.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        let _ = writeln!(
+            io::stderr(),
+            "coroutine-scheduler: thread {name} panicked outside of a coroutine (in a Policy?): \
+             its coroutines cannot go on, the process ends"
+        );
+        std::process::abort();
+    }
 }
 
 #[cfg(test)]
