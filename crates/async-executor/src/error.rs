@@ -46,16 +46,19 @@ pub struct EngineError {
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use rustix::io::Errno;
+        let EngineError { what, source } = self;
+        let limit = match Errno::from_io_error(source) {
+            Some(Errno::FBIG) => "the limit of file sizes (ulimit -f)",
+            Some(Errno::MFILE) => "the limit of open files (ulimit -n)",
+            _ => "the limit of address space (ulimit -v)",
+        };
         write!(
             f,
-            "the host refused {}: {}; raise the address-space limit (ulimit -v), or use the interpreter",
-            self.what, self.source
+            "the host refused {what}: {source}; raise {limit}, or use the interpreter"
         )
     }
 }
 
-impl std::error::Error for EngineError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+// What the host said is part of the message.
+impl std::error::Error for EngineError {}

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicU32;
 
 use async_executor::{Budget, Executor, Exit};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use vm_core::addr::PAGE_BYTES;
 use vm_core::elf::{self, DEFAULT_STACK_TOP, ElfError, ElfImage, Ids, StackParams, Symbols};
 use vm_core::hart::Hart;
@@ -271,11 +272,16 @@ fn random_bytes() -> Result<[u8; 16], LoadError> {
 fn open_stdio(files: &mut FdTable, stdio: Stdio, closed: [bool; 3]) -> io::Result<()> {
     let fds: [Option<OwnedFd>; 3] = match stdio {
         Stdio::Inherit => {
-            let duplicate = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().ok();
+            let duplicate = |fd: &dyn AsFd| match fd.as_fd().try_clone_to_owned() {
+                Ok(fd) => Ok(Some(fd)),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => Ok(None),
+                // Going on would lose what the guest writes.
+                Err(error) => Err(error),
+            };
             [
-                duplicate(&io::stdin()),
-                duplicate(&io::stdout()),
-                duplicate(&io::stderr()),
+                duplicate(&io::stdin())?,
+                duplicate(&io::stdout())?,
+                duplicate(&io::stderr())?,
             ]
         }
         Stdio::Null => {

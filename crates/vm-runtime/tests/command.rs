@@ -441,26 +441,47 @@ fn the_page_of_system_calls_is_what_the_command_prints() {
     );
 }
 
-/// A guest's 4 GiB fit, the compiler's arena does not: an error, since
-/// interpreting instead would be many times slower without a word.
+/// A guest's 4 GiB fit, what the compiler needs does not: an error that names
+/// the limit, since interpreting instead would be many times slower without a
+/// word. (A file beyond the limit of sizes would end the process by a signal.)
 #[test]
-fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
+fn too_little_for_compiled_code_is_an_error_and_no_slow_run() {
     let guest = "../../benches/guests/bin/hello.elf";
-    for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
-        let output = Command::new("sh")
-            .args(["-c", "ulimit -v 9500000 && exec \"$@\"", "sh"])
-            .arg(env!("CARGO_BIN_EXE_hartloom"))
-            .args(["run", "--engine", engine, guest, "1"])
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(expected), "{engine}: {output:?}");
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(
-            message.contains("compiled code"),
-            expected == 125,
-            "{message}"
-        );
+    let too_little = [
+        ("ulimit -v 9500000", "ulimit -v"),
+        ("ulimit -f 1000", "ulimit -f"),
+        ("ulimit -n 6", "ulimit -n"),
+    ];
+    for (limit, advice) in too_little {
+        for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
+            let output = Command::new("sh")
+                .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
+                .arg(env!("CARGO_BIN_EXE_hartloom"))
+                .args(["run", "--engine", engine, guest, "1"])
+                .output()
+                .unwrap();
+            let status = output.status.code();
+            assert_eq!(status, Some(expected), "{limit}, {engine}: {output:?}");
+            let message = String::from_utf8_lossy(&output.stderr);
+            let is_told = message.contains("compiled code") && message.contains(advice);
+            assert_eq!(is_told, expected == 125, "{limit}, {engine}: {message}");
+        }
     }
+}
+
+/// Standard output that cannot be duplicated is no closed one.
+#[test]
+fn too_few_descriptors_lose_no_output() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 4 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_hartloom"))
+        .args(["run", "--engine", "interp"])
+        .args(["../../benches/guests/bin/hello.elf", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("Too many open files"), "{message}");
 }
 
 /// Guest recursion in compiled code is host recursion.

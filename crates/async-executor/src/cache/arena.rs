@@ -25,12 +25,15 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{self, MapFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
 
 /// Room for code. Generated code knows it: entry = slots - this + offset.
 pub(crate) const ARENA_BYTES: usize = 128 << 20;
@@ -62,9 +65,21 @@ unsafe impl Sync for Arena {}
 pub(crate) struct ArenaFull;
 
 impl Arena {
-    /// Whether the host has the address space for one, without taking it: two
-    /// system calls instead of ten.
+    /// The file behind both views, without a size.
+    fn file() -> io::Result<OwnedFd> {
+        // Sizing it beyond the limit would end the process by a signal.
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|bytes| bytes < ARENA_BYTES as u64) {
+            return Err(Errno::FBIG.into());
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        Ok(rustix::fs::memfd_create("hartloom-code", flags)?)
+    }
+
+    /// Whether the host has what one needs, without taking it: half of the
+    /// system calls.
     pub(crate) fn probe() -> io::Result<()> {
+        drop(Arena::file()?);
         let bytes = 2 * ARENA_BYTES + SLOTS_BYTES;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: A3: a fresh mapping at an address of the kernel's choice.
@@ -78,10 +93,7 @@ impl Arena {
     /// Reserves the addresses. Memory is taken as code and slots come.
     pub(crate) fn new(limit_bytes: usize) -> io::Result<Arena> {
         let limit_bytes = limit_bytes.clamp(LIMIT_BYTES_MIN, ARENA_BYTES);
-        let file = rustix::fs::memfd_create(
-            "hartloom-code",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
+        let file = Arena::file()?;
         rustix::fs::ftruncate(&file, ARENA_BYTES as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         // SAFETY: A3: fresh mappings at addresses of the kernel's choice.
