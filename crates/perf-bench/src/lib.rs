@@ -46,8 +46,8 @@
 //! # Reading order
 //!
 //! [`clock`] and [`timer`] measure; [`units`] says in what; [`sample`] and
-//! [`sampler`] keep the raw values; [`stats`] condenses them; [`metrics`],
-//! [`result`] and [`suite`] say what was run; [`kpi`] judges; [`fingerprint`]
+//! [`sampler`] keep the raw values; [`stats`] condenses them, [`histogram`] the single
+//! ones; [`metrics`], [`result`] and [`suite`] say what was run; [`kpi`] judges; [`fingerprint`]
 //! says where; [`report`] renders; [`error`] lists what can go wrong.
 
 #![deny(unsafe_code)]
@@ -61,6 +61,7 @@ pub mod sample;
 pub mod sampler;
 pub mod stats;
 
+pub mod histogram;
 pub mod metrics;
 pub mod result;
 pub mod suite;
@@ -77,6 +78,7 @@ pub use error::{
     UnitError,
 };
 pub use fingerprint::{BuildInfo, Context, Fingerprint, GitState};
+pub use histogram::{Histogram, PercentileCurve, PercentilePoint};
 pub use kpi::{KpiCounts, KpiEntry, KpiRow, KpiTable, Verdict};
 pub use metrics::{CustomMetric, Metrics};
 pub use report::{Format, Report};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use perf_bench::{
-    BenchmarkResult, Context, Direction, Event, Format, KpiTable, Metrics, Phase, Report, Sample,
-    Unit,
+    BenchmarkResult, Context, Direction, Event, Format, Histogram, KpiTable, Metrics, Phase,
+    Report, Sample, Unit,
 };
 use serde_json::Value;
 
@@ -66,6 +66,12 @@ fn report() -> Report {
             .unwrap(),
     );
     sampled.set_threads(2);
+    let mut pauses = Histogram::new();
+    for pause_ns in 1..=100 {
+        pauses.record(pause_ns * 1000);
+    }
+    pauses.record(2_500_000);
+    sampled.push_curve(pauses.curve("pauses", Unit::Nanosecond).unwrap());
     // Below the requirement, above the bar, and in another unit than the row.
     sampled
         .record_kpi("demo.compile_us", 30_250.0, Unit::Nanosecond)
@@ -184,6 +190,17 @@ fn a_stored_report_renders_like_a_fresh_one() {
     for &format in Format::ALL {
         assert_eq!(stored.render(format), fresh.render(format), "{format}");
     }
+}
+
+#[test]
+fn a_damaged_percentile_curve_is_refused() {
+    let mut document: Value = serde_json::from_str(&report().to_json()).unwrap();
+    let points = document
+        .pointer_mut("/benchmarks/0/percentiles/0/points")
+        .unwrap();
+    points.as_array_mut().unwrap().pop();
+    let error = Report::from_json(&document.to_string()).unwrap_err();
+    assert!(error.to_string().contains("pauses"), "{error}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ReportError;
 use crate::fingerprint::Context;
+use crate::histogram::PercentileCurve;
 use crate::kpi::KpiEntry;
 use crate::metrics::{CustomMetric, Metrics};
 use crate::report::Report;
@@ -47,6 +48,9 @@ struct BenchmarkDocument {
     metrics: Vec<MetricsDocument>,
     kpis: Vec<MeasuredKpi>,
     samples: Vec<Sample>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    percentiles: Vec<PercentileCurve>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -155,12 +159,19 @@ fn to_document(result: &BenchmarkResult) -> BenchmarkDocument {
             .collect(),
         kpis: result.kpis.clone(),
         samples: result.samples.clone(),
+        percentiles: result.curves.clone(),
     }
 }
 
 fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportError> {
     let reason = document.reason.unwrap_or_default();
     let id: BenchmarkId = document.id.parse().map_err(malformed)?;
+    if let Some(curve) = document.percentiles.iter().find(|c| !c.is_sound()) {
+        return Err(malformed(format_args!(
+            "{id}: the percentiles of {:?} do not ascend to 1",
+            curve.name()
+        )));
+    }
     Ok(BenchmarkResult {
         id,
         threads: document.threads,
@@ -182,6 +193,7 @@ fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportE
             })
             .collect(),
         samples: document.samples,
+        curves: document.percentiles,
         kpis: document.kpis,
         warnings: document.warnings,
     })

@@ -32,6 +32,11 @@ pub fn report(report: &Report, width: usize) -> String {
         out.push('\n');
         out.push_str(&metrics.render(width));
     }
+    let percentiles = percentiles_table(&report.benchmarks);
+    if !percentiles.rows.is_empty() {
+        out.push('\n');
+        out.push_str(&percentiles.render(width));
+    }
     if !report.warnings.is_empty() {
         out.push('\n');
         for warning in &report.warnings {
@@ -140,6 +145,19 @@ pub fn result(result: &BenchmarkResult) -> String {
             );
         }
     }
+    for curve in result.curves() {
+        line(
+            &mut out,
+            format_args!(
+                "  {}: median {}, p99 {}, max {} ({} values)",
+                curve.name(),
+                curve.unit().of(curve.at(0.5)),
+                curve.unit().of(curve.at(0.99)),
+                curve.unit().of(curve.max()),
+                curve.count()
+            ),
+        );
+    }
     for kpi in result.kpis() {
         line(
             &mut out,
@@ -147,6 +165,26 @@ pub fn result(result: &BenchmarkResult) -> String {
         );
     }
     out
+}
+
+/// A table with one row per distribution of single values.
+fn percentiles_table(results: &[BenchmarkResult]) -> Table {
+    let mut table = Table::new(&["distribution", "n", "p50", "p90", "p99", "p99.9", "max"]);
+    for result in results {
+        for curve in result.curves() {
+            let show = |value: f64| curve.unit().of(value).to_string();
+            table.row([
+                format!("{} {}", result.id(), curve.name()),
+                curve.count().to_string(),
+                show(curve.at(0.5)),
+                show(curve.at(0.9)),
+                show(curve.at(0.99)),
+                show(curve.at(0.999)),
+                show(curve.max()),
+            ]);
+        }
+    }
+    table
 }
 
 fn headline(metrics: &Metrics) -> String {
