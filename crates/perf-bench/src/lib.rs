@@ -13,9 +13,8 @@
 //!                                         text · CSV · JSON <────┘
 //! ```
 //!
-//! Not here: any knowledge of what is measured (virtual machines included),
-//! threads or processes (the caller spawns those), and comparison of two builds.
-//! A wrong answer is never a number: results that are not `pass` lend no value
+//! Not here: any knowledge of what is measured (virtual machines included), and
+//! threads or processes (the caller spawns those). A wrong answer is never a number: results that are not `pass` lend no value
 //! to a KPI row, and no NaN or infinity enters a report.
 //!
 //! # Benchmark a function of one's own
@@ -47,7 +46,8 @@
 //!
 //! [`clock`] and [`timer`] measure; [`units`] says in what; [`sample`] and
 //! [`sampler`] keep the raw values; [`stats`] condenses them, [`histogram`] the single
-//! ones; [`metrics`], [`result`] and [`suite`] say what was run; [`kpi`] judges; [`fingerprint`]
+//! ones; [`metrics`], [`result`] and [`suite`] say what was run; [`kpi`] judges
+//! against targets, [`gate`] against another build; [`fingerprint`]
 //! says where; [`report`] renders; [`error`] lists what can go wrong.
 
 #![deny(unsafe_code)]
@@ -65,6 +65,8 @@ pub mod histogram;
 pub mod metrics;
 pub mod result;
 pub mod suite;
+
+pub mod gate;
 
 pub mod fingerprint;
 pub mod kpi;
