@@ -10,7 +10,7 @@
 //!  BenchmarkSuite: runs many, survives panics ──> SuiteRun ┤
 //!  KpiTable (CSV): requirement and bar per row ────────────┼─> Report
 //!  Context: machine, compiler, revision ───────────────────┘     │
-//!                                         text · CSV · JSON <────┘
+//!        text · CSV · JSON · Markdown · JUnit · other tools' <──┘
 //! ```
 //!
 //! Not here: any knowledge of what is measured (virtual machines included), and

@@ -6,6 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use perf_bench::gate::{
+    BenchmarkEvidence, Calibration, Detection, Evidence, GateReport, Instructions, Kind, Pair,
+    Rate, Rules, Stage, Step, Target, decide,
+};
+use perf_bench::report::criterion;
 use perf_bench::{
     BenchmarkResult, Context, Direction, Event, Format, Histogram, KpiTable, Metrics, Phase,
     Report, Sample, Unit,
@@ -101,31 +106,102 @@ fn report() -> Report {
         .unwrap();
     invalid.mark_invalid("checksum 0x1, expected 0x2");
 
-    Report::new(
+    let mut report = Report::new(
         context,
         vec![sampled, unsampled, failed, invalid],
         &KpiTable::parse(TABLE).unwrap(),
-    )
+    );
+    report.gate = Some(compared());
+    report
+}
+
+/// A gate with every verdict in it, over times without random numbers.
+fn compared() -> GateReport {
+    /// Change over base in thousandths, by stage.
+    type Thousandths = fn(Stage) -> i32;
+    let cases: [(&str, Thousandths, u64); 6] = [
+        ("demo/compile/n=18, \"cold\"", |_| 1120, 1000),
+        ("demo/faster", |_| 900, 990),
+        ("demo/same", |_| 1001, 1000),
+        ("demo/same_but_more", |_| 1001, 1020),
+        (
+            "demo/layout",
+            |stage| if stage == Stage::Relayout { 1000 } else { 1060 },
+            1000,
+        ),
+        ("demo/wrong", |_| 1000, 1000),
+    ];
+    let pair = |index: usize, thousandths: i32| {
+        // 17 and 7 are prime to 40: neighbours differ, and so do the sides.
+        let base = 1_000_000 + 500 * (index * 17 % 40);
+        let change = 1_000_000 + 500 * (index * 7 % 40);
+        Pair {
+            base_ns: base as f64 / 100.0,
+            change_ns: change as f64 * f64::from(thousandths) / 100_000.0,
+        }
+    };
+    let mut evidence = Evidence::default();
+    for (id, _, change) in cases {
+        let mut benchmark = BenchmarkEvidence::new(id.parse().unwrap(), Kind::Compute);
+        benchmark.instructions = Some(Instructions {
+            base: vec![100_000],
+            change: vec![change * 100],
+            limit: 0.005,
+        });
+        evidence.benchmarks.push(benchmark);
+    }
+    evidence.benchmarks[5].invalid = Some("checksum 0x1, expected 0x2".to_owned());
+    loop {
+        let requests = match decide(&evidence, &Rules::default()) {
+            Step::Measure(requests) => requests,
+            Step::Done(mut report) => {
+                let rate = |hits, trials| Rate { hits, trials };
+                report.reproduce = Some("bench gate --seed 42 && echo \"fine\"".to_owned());
+                report.calibration = vec![Calibration {
+                    id: "demo/same".to_owned(),
+                    screen_alarms: rate(1, 400),
+                    confirmed_alarms: rate(0, 400),
+                    detection: vec![Detection {
+                        effect: 0.05,
+                        found: rate(99, 100),
+                    }],
+                    seconds: 1.5,
+                }];
+                return report;
+            }
+        };
+        for request in requests {
+            let (pairs, thousandths) = match request.target {
+                Target::Control => (&mut evidence.control, 1000),
+                Target::Benchmark(index, stage) => (
+                    evidence.benchmarks[index].pairs_mut(stage),
+                    cases[index].1(stage),
+                ),
+            };
+            for index in pairs.len()..request.pairs {
+                pairs.push(pair(index, thousandths));
+            }
+        }
+    }
 }
 
 #[track_caller]
 fn check(format: Format) {
-    let path: PathBuf = [
-        env!("CARGO_MANIFEST_DIR"),
-        "tests",
-        "golden",
-        format.file_name(),
-    ]
-    .iter()
-    .collect();
-    let found = report().render(format);
+    compare(&report().render(format), format.file_name());
+}
+
+#[track_caller]
+fn compare(found: &str, golden: &str) {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", golden]
+        .iter()
+        .collect();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(&path, &found).unwrap();
+        std::fs::write(&path, found).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == expected,
-        "{format} differs from {}; if that is intended, run with UPDATE_EXPECT=1\n{found}",
+        "{golden} differs from {}; if that is intended, run with UPDATE_EXPECT=1\n{found}",
         path.display()
     );
 }
@@ -153,6 +229,104 @@ fn csv_samples_are_as_stored() {
 #[test]
 fn json_is_as_stored() {
     check(Format::Json);
+}
+
+#[test]
+fn google_benchmark_is_as_stored() {
+    check(Format::GoogleBenchmark);
+}
+
+#[test]
+fn github_action_benchmark_is_as_stored() {
+    check(Format::GithubSmaller);
+    check(Format::GithubBigger);
+}
+
+#[test]
+fn junit_is_as_stored() {
+    check(Format::Junit);
+}
+
+#[test]
+fn markdown_is_as_stored() {
+    check(Format::Markdown);
+}
+
+#[test]
+fn the_criterion_tree_is_as_stored() {
+    let tree = criterion::files(&report());
+    let text: String = tree
+        .iter()
+        .map(|file| format!("{}\n{}\n", file.path, file.content))
+        .collect();
+    compare(&text, "criterion.txt");
+}
+
+/// What `critcmp` and criterion itself demand of a tree.
+#[test]
+fn the_criterion_tree_has_criterions_shape() {
+    let tree = criterion::files(&report());
+    let read = |path: &str| -> Value {
+        let file = tree.iter().find(|file| file.path == path);
+        let file = file.unwrap_or_else(|| panic!("{path} is missing"));
+        serde_json::from_str(&file.content).unwrap()
+    };
+    let estimate = |estimate: &Value| {
+        let interval = &estimate["confidence_interval"];
+        assert_eq!(interval["confidence_level"], 0.95);
+        let [lo, point, hi] = [
+            &interval["lower_bound"],
+            &estimate["point_estimate"],
+            &interval["upper_bound"],
+        ]
+        .map(|number| number.as_f64().unwrap());
+        assert!(lo <= point && point <= hi, "{lo} {point} {hi}");
+        assert!(estimate["standard_error"].is_f64());
+    };
+    let directory = "demo/compile/n=18, _cold_";
+    for side in ["base", "new"] {
+        let estimates = read(&format!("{directory}/{side}/estimates.json"));
+        for key in ["mean", "median", "median_abs_dev", "std_dev"] {
+            estimate(&estimates[key]);
+        }
+        assert!(estimates["slope"].is_null());
+        let names = read(&format!("{directory}/{side}/benchmark.json"));
+        assert_eq!(names["full_id"], "demo/compile/n=18, \"cold\"");
+        assert_eq!(names["directory_name"], directory);
+        let sample = read(&format!("{directory}/{side}/sample.json"));
+        let count = |key: &str| sample[key].as_array().unwrap().len();
+        assert!(count("iters") > 0 && count("iters") == count("times"));
+    }
+    let change = read(&format!("{directory}/change/estimates.json"));
+    estimate(&change["mean"]);
+    let change = change["median"]["point_estimate"].as_f64().unwrap();
+    assert!((change - 0.12).abs() < 0.01, "{change}");
+
+    let mut paths: Vec<&str> = tree.iter().map(|file| file.path.as_str()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    assert_eq!(paths.len(), tree.len());
+}
+
+/// What Google Benchmark's `compare.py` reads.
+#[test]
+fn google_benchmark_rows_are_comparable() {
+    let document: Value = serde_json::from_str(&report().render(Format::GoogleBenchmark)).unwrap();
+    let rows = document["benchmarks"].as_array().unwrap();
+    let of = |name: &str| rows.iter().filter(|row| row["name"] == name).count();
+    assert_eq!(of("demo/compile/n=18, \"cold\""), 4);
+    for row in rows {
+        let name = row["name"].as_str().unwrap();
+        let failed = row["error_occurred"] == true;
+        for key in ["real_time", "cpu_time"] {
+            assert_eq!(row[key].is_f64(), !failed, "{name}: {key}");
+        }
+        if row["run_type"] == "aggregate" {
+            let aggregate = row["aggregate_name"].as_str().unwrap();
+            let expected = format!("{}_{aggregate}", row["run_name"].as_str().unwrap());
+            assert_eq!(name, expected);
+        }
+    }
 }
 
 #[test]

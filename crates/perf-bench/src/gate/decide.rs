@@ -142,7 +142,7 @@ pub fn decide(evidence: &Evidence, rules: &Rules) -> Step {
     Step::Done(GateReport {
         comparisons,
         control,
-        calibration: Vec::new(),
+        ..GateReport::default()
     })
 }
 

@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stats::Interval;
 use crate::stats::proportion::wilson;
+use crate::stats::summary::Summary;
 
 /// How a benchmark of the change stands against its base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -171,6 +172,23 @@ impl Comparison {
             .chain(&self.relayout)
     }
 
+    /// Median over all processes of the base, in nanoseconds.
+    #[must_use]
+    pub fn base_ns(&self) -> Option<f64> {
+        self.median(|pair| pair.base_ns)
+    }
+
+    /// Median over all processes of the change, in nanoseconds.
+    #[must_use]
+    pub fn change_ns(&self) -> Option<f64> {
+        self.median(|pair| pair.change_ns)
+    }
+
+    fn median(&self, side: impl Fn(&Pair) -> f64) -> Option<f64> {
+        let times: Vec<f64> = self.pairs().map(side).collect();
+        Summary::of(&times).ok().map(|summary| summary.median)
+    }
+
     /// What it contributes to the exit code of the gate.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
@@ -268,6 +286,8 @@ pub struct GateReport {
     pub comparisons: Vec<Comparison>,
     /// The control; `None` if no wall time was needed.
     pub control: Option<ControlSummary>,
+    /// The command that repeats this gate, for readers of the report.
+    pub reproduce: Option<String>,
     /// Error rates measured before on this machine; empty if never calibrated.
     pub calibration: Vec<Calibration>,
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ReportError;
 use crate::fingerprint::Context;
+use crate::gate::GateReport;
 use crate::histogram::PercentileCurve;
 use crate::kpi::KpiEntry;
 use crate::metrics::{CustomMetric, Metrics};
@@ -28,6 +29,9 @@ struct Document {
     context: Context,
     benchmarks: Vec<BenchmarkDocument>,
     kpis: Vec<KpiEntry>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    gate: Option<GateReport>,
     warnings: Vec<String>,
 }
 
@@ -84,6 +88,7 @@ pub fn write(report: &Report) -> String {
         context: report.context.clone(),
         benchmarks: report.benchmarks.iter().map(to_document).collect(),
         kpis: report.kpis.clone(),
+        gate: report.gate.clone(),
         warnings: report.warnings.clone(),
     };
     let mut text = serde_json::to_string_pretty(&document)
@@ -119,6 +124,7 @@ pub fn read(text: &str) -> Result<Report, ReportError> {
             .map(from_document)
             .collect::<Result<_, _>>()?,
         kpis: document.kpis,
+        gate: document.gate,
         warnings: document.warnings,
     })
 }

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::fingerprint::{Context, UNKNOWN};
+use crate::gate::{GateReport, Verdict};
 use crate::kpi::KpiEntry;
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -36,6 +37,10 @@ pub fn report(report: &Report, width: usize) -> String {
     if !percentiles.rows.is_empty() {
         out.push('\n');
         out.push_str(&percentiles.render(width));
+    }
+    if let Some(gate) = &report.gate {
+        out.push('\n');
+        out.push_str(&comparisons(gate, width));
     }
     if !report.warnings.is_empty() {
         out.push('\n');
@@ -185,6 +190,50 @@ fn percentiles_table(results: &[BenchmarkResult]) -> Table {
         }
     }
     table
+}
+
+/// The comparison with another build: a table, then a line per reason.
+#[must_use]
+pub fn comparisons(gate: &GateReport, width: usize) -> String {
+    let mut table = Table::new(&[
+        "compared", "pairs", "base", "change", "ratio", "99 %", "verdict",
+    ]);
+    for comparison in &gate.comparisons {
+        let time = |ns| optional(ns, |ns| Unit::Nanosecond.of(ns).to_string());
+        table.row([
+            comparison.id.clone(),
+            comparison.pairs().count().to_string(),
+            time(comparison.base_ns()),
+            time(comparison.change_ns()),
+            optional(comparison.ratio, |ratio| format!("{ratio:.4}")),
+            optional(comparison.interval, |i| {
+                format!("{:.4} to {:.4}", i.lo, i.hi)
+            }),
+            comparison.verdict.to_string(),
+        ]);
+    }
+    let mut out = table.render(width);
+    for comparison in &gate.comparisons {
+        if comparison.verdict != Verdict::Unchanged || comparison.cause.is_some() {
+            let cause = comparison
+                .cause
+                .map_or(String::new(), |cause| format!(" ({cause})"));
+            line(
+                &mut out,
+                format_args!(
+                    "{}{cause}: {}: {}",
+                    comparison.verdict, comparison.id, comparison.reason
+                ),
+            );
+        }
+        for warning in &comparison.warnings {
+            line(
+                &mut out,
+                format_args!("warning: {}: {warning}", comparison.id),
+            );
+        }
+    }
+    out
 }
 
 fn headline(metrics: &Metrics) -> String {
