@@ -262,6 +262,112 @@ fn the_criterion_tree_is_as_stored() {
     compare(&text, "criterion.txt");
 }
 
+#[test]
+fn html_is_as_stored() {
+    check(Format::Html);
+}
+
+/// Self-contained, without script, and well-formed: whatever the names are.
+#[test]
+fn the_page_is_well_formed_and_loads_nothing() {
+    let hostile = "demo/<script>alert(1)<!--/\"'&]]>";
+    let mut result = BenchmarkResult::new("a/b".parse().unwrap());
+    result.mark_invalid("</pre><script>");
+    result.warn(hostile.replace('/', "|"));
+    result.extend_samples([
+        wall(0, Phase::Measure, 0),
+        wall(1, Phase::Measure, u64::MAX),
+    ]);
+    let mut empty = Histogram::new();
+    empty.record(0);
+    result.push_curve(empty.curve("zero", Unit::Count).unwrap());
+    empty.record(u64::MAX);
+    result.push_curve(empty.curve("all", Unit::Nanosecond).unwrap());
+    let mut hostile_report = report();
+    hostile_report.benchmarks.push(result);
+    for kpi in &mut hostile_report.kpis {
+        kpi.id = hostile.to_owned();
+    }
+    for comparison in &mut hostile_report.gate.as_mut().unwrap().comparisons {
+        comparison.id = hostile.to_owned();
+        comparison.reason = hostile.to_owned();
+    }
+    let empty = Report::new(Context::unknown(), Vec::new(), &KpiTable::empty());
+    for report in [report(), hostile_report, empty] {
+        for format in [Format::Html, Format::Junit] {
+            let page = report.render(format);
+            assert_well_formed(&page);
+            for word in [
+                "<script", "://", "NaN", "inf ", "src=", "href=", "@import", "url(",
+            ] {
+                assert!(!page.contains(word), "{format} has {word}");
+            }
+        }
+    }
+}
+
+/// Every element closed, in order; every attribute quoted.
+fn assert_well_formed(page: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page;
+    while let Some(begin) = rest.find('<') {
+        assert!(
+            !rest[..begin].contains('>'),
+            "a stray > in {}",
+            &rest[..begin]
+        );
+        rest = &rest[begin + 1..];
+        let end = rest.find('>').expect("a tag that does not end");
+        let tag = &rest[..end];
+        rest = &rest[end + 1..];
+        if tag.starts_with(['!', '?']) {
+            continue;
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "<{tag}>");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') {
+            open.push(tag.split_whitespace().next().unwrap());
+        }
+        if tag == "style" {
+            rest = &rest[rest.find("</style>").unwrap()..];
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn the_page_has_every_chart_and_suits_phones_and_dark_mode() {
+    let page = report().render(Format::Html);
+    for text in [
+        "name=\"viewport\"",
+        "prefers-color-scheme: dark",
+        "with 99 % interval; right is slower",
+        "Density of the times of either side",
+        "Ratio of every pair",
+        "Run order",
+        "pauses: median",
+        "class=\"bar\"",
+        "Error rates of this gate",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    // Every comparison with pairs has two charts, one chart has them all, the
+    // sampled benchmark has two.
+    let figures = page.matches("<figure").count();
+    assert_eq!(figures, 2 * 5 + 1 + 2);
+    let dots = page.matches("<title>pair ").count();
+    let pairs: usize = report()
+        .comparisons()
+        .iter()
+        .map(|c| c.pairs().count())
+        .sum();
+    assert_eq!(dots, pairs);
+    for kpi in report().kpis {
+        assert!(page.contains(&kpi.id), "{}", kpi.id);
+    }
+}
+
 /// What `critcmp` and criterion itself demand of a tree.
 #[test]
 fn the_criterion_tree_has_criterions_shape() {

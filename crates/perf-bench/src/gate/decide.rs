@@ -264,6 +264,9 @@ fn assess(benchmark: &BenchmarkEvidence, rules: &Rules) -> State {
         };
     let plan = benchmark.kind.plan();
     let first = plan.decide(&screen);
+    let seen = first
+        .estimate
+        .map_or(0.0, |estimate| estimate.mean.exp() - 1.0);
     let settled = match first.decision {
         Decision::GoOn { pairs } => {
             return State::Needs {
@@ -276,13 +279,17 @@ fn assess(benchmark: &BenchmarkEvidence, rules: &Rules) -> State {
             format!("not slower by {} or more", percent(plan.limit.exp() - 1.0)),
             &first,
         ),
-        Decision::Improved => Settled::by_wall(Verdict::Improved, "faster".to_owned(), &first),
+        Decision::Improved => Settled::by_wall(
+            Verdict::Improved,
+            format!("{} faster", percent(-seen)),
+            &first,
+        ),
         Decision::Inconclusive => Settled::by_wall(
             Verdict::Inconclusive,
             format!("not clear after {} pairs", first.pairs),
             &first,
         ),
-        Decision::Candidate => match confirm_candidate(&plan, &first, &confirm) {
+        Decision::Candidate => match confirm_candidate(&plan, &first, seen, &confirm) {
             State::Settled(settled) => *settled,
             other => return other,
         },
@@ -373,11 +380,8 @@ fn ln_ratios(benchmark: &BenchmarkEvidence, stage: Stage) -> Result<Vec<f64>, St
 }
 
 /// Stage 3 of one candidate.
-fn confirm_candidate(plan: &Plan, first: &Look, confirm: &[f64]) -> State {
+fn confirm_candidate(plan: &Plan, first: &Look, seen: f64, confirm: &[f64]) -> State {
     let second = plan.decide(confirm);
-    let seen = first
-        .estimate
-        .map_or(0.0, |estimate| estimate.mean.exp() - 1.0);
     let looks = first.looks + second.looks;
     let not_confirmed = |verdict, reason: String| {
         let mut settled = Settled::by_wall(verdict, reason, &second);

@@ -10,6 +10,7 @@ pub mod text;
 pub mod criterion;
 pub mod github;
 pub mod google;
+pub mod html;
 pub mod junit;
 pub mod markdown;
 
@@ -101,6 +102,7 @@ impl Report {
             Format::GithubBigger => github::bigger_is_better(self),
             Format::Junit => junit::write(self),
             Format::Markdown => markdown::write(self),
+            Format::Html => html::write(self),
         }
     }
 }
@@ -129,6 +131,8 @@ pub enum Format {
     Junit,
     /// Markdown, for a comment or job summary.
     Markdown,
+    /// One self-contained page with charts.
+    Html,
 }
 
 impl Format {
@@ -144,6 +148,7 @@ impl Format {
         Self::GithubBigger,
         Self::Junit,
         Self::Markdown,
+        Self::Html,
     ];
 
     /// The name for command lines.
@@ -160,6 +165,7 @@ impl Format {
             Self::GithubBigger => "github-bigger",
             Self::Junit => "junit",
             Self::Markdown => "markdown",
+            Self::Html => "html",
         }
     }
 
@@ -177,6 +183,7 @@ impl Format {
             Self::GithubBigger => "github-bigger.json",
             Self::Junit => "junit.xml",
             Self::Markdown => "report.md",
+            Self::Html => "report.html",
         }
     }
 }
