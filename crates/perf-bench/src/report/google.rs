@@ -2,8 +2,8 @@
 //! aggregates, as its `compare.py` reads them.
 //!
 //! That tool needs a CPU time in every row. Where none was sampled the wall time
-//! stands in, and the row's label says so. Results that did not pass have one row
-//! with the error and no time.
+//! stands in, and the row's label says so. It also fails on rows without times, so
+//! results that did not pass are named in the context instead.
 
 use serde_json::{Map, Value, json};
 
@@ -17,10 +17,20 @@ use crate::stats::summary::Summary;
 #[must_use]
 pub fn write(report: &Report) -> String {
     let mut rows = Vec::new();
+    let mut not_passed = Vec::new();
     for (index, result) in report.benchmarks.iter().enumerate() {
-        push_rows(&mut rows, index, result);
+        match result.status().reason() {
+            None => push_rows(&mut rows, index, result),
+            Some(reason) => not_passed.push(format!(
+                "{} ({}): {reason}",
+                result.id(),
+                result.status().name()
+            )),
+        }
     }
-    let document = json!({ "context": context(&report.context), "benchmarks": rows });
+    let mut context = context(&report.context);
+    context["not_passed"] = json!(not_passed);
+    let document = json!({ "context": context, "benchmarks": rows });
     let mut text = serde_json::to_string_pretty(&document).expect("keys are strings");
     text.push('\n');
     text
@@ -62,14 +72,6 @@ fn push_rows(rows: &mut Vec<Value>, index: usize, result: &BenchmarkResult) {
         row.insert("threads".to_owned(), json!(result.threads()));
         row
     };
-    if let Some(reason) = result.status().reason() {
-        let mut row = row(&name, "iteration");
-        row.insert("error_occurred".to_owned(), json!(true));
-        row.insert("error_message".to_owned(), json!(reason));
-        rows.push(Value::Object(row));
-        return;
-    }
-
     // CPU times serve if there is one for each wall time.
     let paired = cpu.len() == wall.len();
     let note_cpu = |row: &mut Map<String, Value>| {

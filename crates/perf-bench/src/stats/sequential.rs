@@ -29,8 +29,6 @@
 //! reported as unchanged. What happens to a *candidate* (confirmation, layouts,
 //! correction for many benchmarks) is not decided here.
 
-use serde::{Deserialize, Serialize};
-
 use crate::stats::trimmed::Estimate;
 
 /// When to look and what to call a change.
@@ -172,8 +170,7 @@ impl Plan {
 }
 
 /// What a look says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Slower by more than the margin; to be confirmed.
     Candidate,
