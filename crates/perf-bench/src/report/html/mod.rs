@@ -155,8 +155,12 @@ fn write_gate(out: &mut String, gate: &GateReport) {
             &rules,
             tick_percent,
             signed_percent,
-            "Time of the change over that of the base, with 99 % interval; right is slower. \
-             Dashed: margin and limit.",
+            &format!(
+                "Time of the change over that of the base, with 99 % interval; right is slower. \
+                 Dashed: {} and {}, the margin and the limit of code with one thread.",
+                tick_percent(rules[1].1),
+                tick_percent(rules[2].1)
+            ),
         ));
     }
     for comparison in rows {
@@ -522,7 +526,7 @@ fn run_order(result: &BenchmarkResult) -> Option<String> {
     }
     let shown = match stride {
         1 => "samples, in the order measured".to_owned(),
-        _ => format!("every {stride}th of {} samples", samples.len()),
+        _ => format!("one of {stride} of {} samples", samples.len()),
     };
     plot.x_title(&format!("{shown}; {unit} per iteration"));
     let mut process = samples.first()?.0.process;
@@ -709,7 +713,7 @@ fn time_scale(ns: f64) -> (f64, &'static str) {
     match ns {
         ns if ns >= 1e9 => (1e9, "s"),
         ns if ns >= 1e6 => (1e6, "ms"),
-        ns if ns >= 1e3 => (1e3, "\u{b5}s"),
+        ns if ns >= 1e3 => (1e3, "us"),
         _ => (1.0, "ns"),
     }
 }
