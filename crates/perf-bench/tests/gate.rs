@@ -13,8 +13,9 @@
 //! | 7.6 %, twice the pairs | 0.43 % | 0 | 66 | 96.0 % | 169 |
 
 use perf_bench::gate::{
-    Base, BenchmarkEvidence, Cause, Comparison, Counter, CounterRule, Evidence, GateReport,
-    Instructions, Kind, Pair, Rate, Rules, Stage, Step, Target, Verdict, decide,
+    Base, BenchmarkEvidence, Calibration, Cause, Comparison, Counter, CounterRule, Detection,
+    Evidence, GateReport, Instructions, Kind, Pair, Rate, Rules, Stage, Step, Target, Verdict,
+    decide,
 };
 use perf_bench::stats::rng::Rng;
 use perf_bench::stats::sequential::Decision;
@@ -76,11 +77,27 @@ fn run(
     control_effect: f64,
     seed: u64,
 ) -> GateReport {
+    run_by(
+        &Rules::default(),
+        evidence,
+        benchmarks,
+        control_effect,
+        seed,
+    )
+}
+
+fn run_by(
+    rules: &Rules,
+    evidence: &mut Evidence,
+    benchmarks: &[Truth],
+    control_effect: f64,
+    seed: u64,
+) -> GateReport {
     let mut rng = Rng::new(seed);
     // Three stages of four looks, the correction and the control's extension: more
     // steps than this would be a gate that never ends.
     for _ in 0..100 {
-        let requests = match decide(evidence, &Rules::default()) {
+        let requests = match decide(evidence, rules) {
             Step::Done(report) => return report,
             Step::Measure(requests) => requests,
         };
@@ -454,6 +471,78 @@ fn a_control_that_is_off_once_is_measured_again() {
     };
     check(&report.comparisons[0], Verdict::Unchanged, None, 0);
     assert!(!report.control.unwrap().contaminated);
+}
+
+#[test]
+fn instructions_hold_on_a_contaminated_runner() {
+    let mut evidence = evidence(&[SLOWER]);
+    evidence.benchmarks[0].instructions = callgrind(100_000, 110_000);
+    let report = run(&mut evidence, &[SLOWER], 0.05, 1);
+    check(
+        &report.comparisons[0],
+        Verdict::Regressed,
+        Some(Cause::Real),
+        1,
+    );
+    assert!(
+        report.comparisons[0]
+            .reason
+            .contains("10.00 % more instructions")
+    );
+}
+
+#[test]
+fn a_candidate_that_the_correction_never_accepts_is_inconclusive() {
+    // Nothing is sure enough for an error of 0, so that it asks to the last look.
+    let rules = Rules {
+        family_error: 0.0,
+        ..Rules::default()
+    };
+    let mut evidence = evidence(&[SLOWER]);
+    let report = run_by(&rules, &mut evidence, &[SLOWER], 0.0, 1);
+    let unsure = &report.comparisons[0];
+    check(unsure, Verdict::Inconclusive, None, 2);
+    assert_eq!(unsure.confirm.len(), Kind::Compute.plan().pairs_max());
+    assert!(
+        unsure.reason.contains("not surely enough"),
+        "{}",
+        unsure.reason
+    );
+
+    // More instructions settle that, too.
+    evidence.benchmarks[0].instructions = callgrind(100_000, 110_000);
+    let report = run_by(&rules, &mut evidence, &[SLOWER], 0.0, 1);
+    check(
+        &report.comparisons[0],
+        Verdict::Regressed,
+        Some(Cause::Real),
+        1,
+    );
+}
+
+#[test]
+fn what_calibration_cannot_vouch_for_is_advisory() {
+    let calibration = |alarms, trials, found| Calibration {
+        id: "simulated/0".to_owned(),
+        screen_alarms: Rate { hits: 9, trials },
+        confirmed_alarms: Rate {
+            hits: alarms,
+            trials,
+        },
+        detection: vec![Detection {
+            effect: 0.05,
+            found: Rate {
+                hits: found,
+                trials: 100,
+            },
+        }],
+        seconds: 1.0,
+    };
+    assert!(!calibration(0, 400, 95).is_advisory());
+    assert!(calibration(0, 400, 94).is_advisory());
+    // None in 300 does not rule out 1 %.
+    assert!(calibration(0, 300, 100).is_advisory());
+    assert!(calibration(2, 400, 100).is_advisory());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::evidence::{
 use super::{Cause, Comparison, ControlSummary, GateReport, Verdict};
 use crate::stats::Interval;
 use crate::stats::multiple::holm;
-use crate::stats::sequential::{Decision, Look, Plan, TRIM};
+use crate::stats::sequential::{Decision, Look, LookAt, Plan, TRIM};
 use crate::stats::trimmed::Estimate;
 
 /// What may be set.
@@ -396,16 +396,13 @@ fn confirm_candidate(plan: &Plan, first: &Look, seen: f64, confirm: &[f64]) -> S
         Decision::Candidate => {
             // All pairs up to the latest full look: when the correction for many
             // candidates asks for more, they count.
-            let pairs = plan
-                .looks
-                .iter()
-                .map(|look| look.pairs)
-                .rfind(|pairs| *pairs <= confirm.len())
-                .unwrap_or(second.pairs);
+            let full = |look: &&LookAt| look.pairs <= confirm.len();
+            let latest = plan.looks.iter().rfind(full);
+            let pairs = latest.map_or(second.pairs, |look| look.pairs);
             let estimate = Estimate::trimmed(&confirm[..pairs], TRIM);
             State::Confirmed(Confirmed {
                 estimate,
-                looks,
+                looks: first.looks + plan.looks.iter().filter(full).count(),
                 p: estimate.p_above(0.0),
             })
         }
@@ -452,20 +449,22 @@ fn correct_for_many(states: &mut [State], benchmarks: &[BenchmarkEvidence], rule
                 stage: Stage::Confirm,
                 pairs: look.pairs,
             },
-            None => Settled {
-                estimate: Some(candidate.estimate),
-                looks: candidate.looks,
-                p: Some(adjusted),
-                by_wall: true,
-                ..Settled::new(
-                    Verdict::Inconclusive,
-                    format!(
-                        "slower, but not surely enough among {} candidates",
-                        confirmed.len()
-                    ),
-                )
+            None => {
+                let unsure = Settled {
+                    estimate: Some(candidate.estimate),
+                    looks: candidate.looks,
+                    p: Some(adjusted),
+                    by_wall: true,
+                    ..Settled::new(
+                        Verdict::Inconclusive,
+                        format!(
+                            "slower, but not surely enough among {} candidates",
+                            confirmed.len()
+                        ),
+                    )
+                };
+                weigh_instructions(unsure, &benchmarks[index], rules).into()
             }
-            .into(),
         };
     }
 }
@@ -484,7 +483,20 @@ fn attribute(confirmed: &Confirmed, benchmark: &BenchmarkEvidence) -> State {
         ..Settled::new(Verdict::Regressed, format!("{slower} slower, confirmed"))
     };
     let delta = match instructions(benchmark) {
-        InstructionsSay::Grew { delta, .. } => delta,
+        InstructionsSay::Grew {
+            delta,
+            exceeds: false,
+        } => delta,
+        // Proof enough without any wall time.
+        InstructionsSay::Grew { delta, .. } => {
+            let more = percent(delta);
+            return Settled {
+                reason: format!("{slower} slower, confirmed, with {more} more instructions"),
+                by_wall: false,
+                ..regressed
+            }
+            .into();
+        }
         // Without instruction counts there is no reason to blame the layout.
         InstructionsSay::Nothing => return regressed.into(),
         InstructionsSay::Unstable(_) => {
