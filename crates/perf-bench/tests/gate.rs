@@ -317,7 +317,15 @@ fn what_cannot_be_compared_is_invalid_and_takes_no_time() {
             change_ns: 5.0,
         });
     };
-    check(&one(&COMPUTE, broken, 1), Verdict::Invalid, None, 2);
+    let invalid = one(&COMPUTE, broken, 1);
+    check(&invalid, Verdict::Invalid, None, 2);
+    // The reason quotes it; the report holds times only.
+    assert!(
+        invalid.reason.contains("0 ns against 5 ns"),
+        "{}",
+        invalid.reason
+    );
+    assert!(invalid.screen.is_empty());
 }
 
 #[test]

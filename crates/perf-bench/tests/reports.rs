@@ -476,6 +476,26 @@ fn a_stored_report_renders_like_a_fresh_one() {
 }
 
 #[test]
+fn a_damaged_comparison_is_refused() {
+    let document: Value = serde_json::from_str(&report().to_json()).unwrap();
+    for (pointer, bad, named) in [
+        ("/gate/comparisons/1/screen/0/base_ns", 0, "demo/faster"),
+        ("/gate/comparisons/1/screen/0/change_ns", -1, "demo/faster"),
+        ("/gate/calibration/0/confirmed_alarms/trials", 0, "0 of 0"),
+        (
+            "/gate/calibration/0/detection/0/found/hits",
+            101,
+            "101 of 100",
+        ),
+    ] {
+        let mut damaged = document.clone();
+        *damaged.pointer_mut(pointer).unwrap() = Value::from(bad);
+        let error = Report::from_json(&damaged.to_string()).unwrap_err();
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[test]
 fn a_damaged_percentile_curve_is_refused() {
     let mut document: Value = serde_json::from_str(&report().to_json()).unwrap();
     let points = document

@@ -653,10 +653,17 @@ fn comparison(
             InstructionsSay::Grew { delta, .. } => Some(delta),
             InstructionsSay::Nothing | InstructionsSay::Unstable(_) => None,
         },
-        screen: benchmark.screen.clone(),
-        confirm: benchmark.confirm.clone(),
-        relayout: benchmark.relayout.clone(),
+        screen: usable(&benchmark.screen),
+        confirm: usable(&benchmark.confirm),
+        relayout: usable(&benchmark.relayout),
     }
+}
+
+/// The pairs that are times: no NaN or zero enters a report. A verdict that rests
+/// on others is `invalid` and quotes the first.
+fn usable(pairs: &[Pair]) -> Vec<Pair> {
+    let is_usable = |pair: &&Pair| pair.ln_ratio().is_some();
+    pairs.iter().filter(is_usable).copied().collect()
 }
 
 fn percent(share: f64) -> String {

@@ -308,6 +308,27 @@ impl GateReport {
             .unwrap_or(2)
     }
 
+    /// What is wrong with a report that was read back, if anything: renderers rely
+    /// on times being positive and on rates being of something.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        let comparisons = self.comparisons.iter();
+        let no_time = comparisons
+            .filter(|comparison| comparison.pairs().any(|pair| pair.ln_ratio().is_none()))
+            .map(|comparison| format!("{}: a pair is no time", comparison.id));
+        let no_rate = self.calibration.iter().filter_map(|row| {
+            let found = row.detection.iter().map(|detection| detection.found);
+            let bad = [row.screen_alarms, row.confirmed_alarms]
+                .into_iter()
+                .chain(found)
+                .find(|rate| rate.trials == 0 || rate.hits > rate.trials)?;
+            Some(format!(
+                "{}: a rate is {} of {}",
+                row.id, bad.hits, bad.trials
+            ))
+        });
+        no_time.chain(no_rate).next()
+    }
+
     /// How many benchmarks have a verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {

@@ -116,6 +116,9 @@ pub fn read(text: &str) -> Result<Report, ReportError> {
         });
     }
     let document: Document = serde_json::from_str(text).map_err(malformed)?;
+    if let Some(flaw) = document.gate.as_ref().and_then(GateReport::flaw) {
+        return Err(malformed(flaw));
+    }
     Ok(Report {
         context: document.context,
         benchmarks: document
