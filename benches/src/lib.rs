@@ -58,5 +58,18 @@ pub fn workloads() -> Vec<&'static Workload> {
     .collect()
 }
 
+/// The end of a program of this package, with its error told.
+#[expect(clippy::print_stderr, reason = "the message of a command-line tool")]
+#[must_use]
+pub fn exit_code(result: anyhow::Result<()>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
 /// The table of targets.
 pub const KPI_TABLE: &str = include_str!("../kpis.csv");

@@ -16,9 +16,8 @@ use vm_benches::{
 };
 
 fn lab() -> Lab {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     Lab {
-        guests: Guests::load(&here.join("guests")).unwrap(),
+        guests: Guests::load(Path::new("guests")).unwrap(),
         // Whole processes need the release build, which a test does not have.
         hartloom: None,
         scratch: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),

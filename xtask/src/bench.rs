@@ -3,7 +3,7 @@
 //! The worker's results arrive one by one and are kept from then on, so a run
 //! that is interrupted, cut or crashes still leaves a report, which says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
-    Interrupt, Outcome, Workspace, link_latest, make_run_dir, output_width, print_text, tell,
+    Interrupt, Outcome, Workspace, file_run, make_run_dir, output_width, print_text, tell,
     time_stamp, version_of, write_file,
 };
 
@@ -28,11 +28,14 @@ const QUICK_BUDGET: Duration = Duration::from_secs(50);
 /// What the worker gets to end by itself before it is ended.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// Why a row has no value whose benchmark was not asked for.
+const FILTERED: &str = "filtered";
+
 /// Builds vm-bench-worker and hartloom in release mode, runs the benchmarks on
 /// the prebuilt guest programs, prints results and every row of
 /// benches/kpis.csv, and writes summary.csv, samples.csv, metrics.csv,
-/// report.json and report.txt to target/bench/RUN/, to which
-/// target/bench/latest then points.
+/// report.json and report.txt to target/bench/RUN/. target/bench/latest then points
+/// there, unless a filter or Ctrl-C left something out.
 ///
 /// A row nobody measured has the verdict `missing`; the report says why.
 #[derive(clap::Args)]
@@ -72,9 +75,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         // Only ever removes the empty directory made above.
         let _ = run_dir.as_deref().map(std::fs::remove_dir);
     };
-    let built = build(workspace).inspect_err(|_| remove_unused())?;
-
     let interrupt = Interrupt::watch()?;
+    let Some(built) = build(workspace, &interrupt).inspect_err(|_| remove_unused())? else {
+        remove_unused();
+        return Ok(Outcome::Interrupted);
+    };
     let mut gathering = Gathering::new(args);
     let started = Instant::now();
     let deadline = args.quick.then(|| started + QUICK_BUDGET);
@@ -104,14 +109,18 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     for &format in Format::ALL {
         write_file(&run_dir.join(format.file_name()), &report.render(format))?;
     }
-    link_latest(&run_dir)?;
+    let filed = file_run(&run_dir, is_whole(args, &end))?;
     print_text(&report.to_text(output_width()))?;
-    tell(format_args!(
-        "\nwritten to {} in {:.0} s (target/bench/latest points there)",
-        run_dir.display(),
-        started.elapsed().as_secs_f64()
-    ));
+    let seconds = started.elapsed().as_secs_f64();
+    tell(format_args!("\n{filed}; it took {seconds:.0} s"));
     Ok(outcome(&report, &end))
+}
+
+/// Whether the run is one of everything, as far as this machine and its time
+/// allow. A worker that crashed has had its chance: hiding that behind an older
+/// run would be worse.
+fn is_whole(args: &Args, end: &End) -> bool {
+    args.filter.is_none() && *end != End::Interrupted
 }
 
 /// A benchmark that could not measure or computed the wrong thing fails the run;
@@ -132,11 +141,19 @@ pub(crate) struct Built {
     pub(crate) hartloom: std::path::PathBuf,
 }
 
-pub(crate) fn build(workspace: &Workspace) -> Result<Built> {
-    Ok(Built {
-        hartloom: workspace.build_release("vm-runtime", "hartloom")?,
-        worker: workspace.build_release("vm-benches", "vm-bench-worker")?,
-    })
+/// Builds them; `None` if Ctrl-C came meanwhile, which cargo hears too.
+pub(crate) fn build(workspace: &Workspace, interrupt: &Interrupt) -> Result<Option<Built>> {
+    let built = || -> Result<Built> {
+        Ok(Built {
+            hartloom: workspace.build_release("vm-runtime", "hartloom")?,
+            worker: workspace.build_release("vm-benches", "vm-bench-worker")?,
+        })
+    };
+    let built = built();
+    match interrupt.is_set() {
+        true => Ok(None),
+        false => built.map(Some),
+    }
 }
 
 /// The flags both verbs hand to the worker.
@@ -234,10 +251,15 @@ impl Gathering {
             End::Broke(how) => Some(how.clone()),
         };
         if let (Some(id), Some(why)) = (&running, &stopped) {
-            if *end == End::OutOfTime {
-                self.skipped.push((id.clone(), why.clone()));
-            } else if let Ok(id) = id.parse() {
-                self.results.push(BenchmarkResult::failed(id, why.clone()));
+            match (end, id.parse()) {
+                (End::Interrupted, Ok(id)) => {
+                    let result = BenchmarkResult::interrupted(id, why.clone());
+                    self.results.push(result);
+                }
+                (End::Broke(_), Ok(id)) => {
+                    self.results.push(BenchmarkResult::failed(id, why.clone()));
+                }
+                _ => self.skipped.push((id.clone(), why.clone())),
             }
         }
         let mut report = Report::new(Context::detect(build.clone()), self.results, table);
@@ -260,7 +282,8 @@ impl Gathering {
             .filter(|kpi| kpi.verdict == Verdict::Missing)
             .map(|kpi| kpi.id.as_str())
             .collect();
-        let mut explained = BTreeSet::new();
+        let mut reasons = BTreeMap::new();
+        let mut n_filtered = 0;
         for planned in &self.plan {
             let rows: Vec<&str> = planned
                 .kpis
@@ -268,7 +291,6 @@ impl Gathering {
                 .map(String::as_str)
                 .filter(|id| missing.contains(id))
                 .collect();
-            explained.extend(rows.iter().copied());
             let result = report
                 .benchmarks
                 .iter()
@@ -280,11 +302,18 @@ impl Gathering {
                     Status::Pass => "it gave no value for them".to_owned(),
                     status => format!("it is {}", status.name()),
                 },
-                (None, None) if !planned.selected => "the filter leaves it out".to_owned(),
+                (None, None) if !planned.selected => {
+                    n_filtered += 1;
+                    FILTERED.to_owned()
+                }
                 (None, None) => stopped
                     .clone()
                     .unwrap_or_else(|| "it did not run".to_owned()),
             };
+            reasons.extend(rows.iter().map(|id| ((*id).to_owned(), why.clone())));
+            if why == FILTERED {
+                continue;
+            }
             if !rows.is_empty() {
                 warnings.push(format!(
                     "not measured: {} ({}: {why})",
@@ -295,10 +324,16 @@ impl Gathering {
                 warnings.push(format!("skipped: {} ({why})", planned.id));
             }
         }
+        if n_filtered > 0 {
+            warnings.push(format!(
+                "the filter leaves out {n_filtered} of {} benchmarks",
+                self.plan.len()
+            ));
+        }
         let unowned: Vec<&str> = missing
             .iter()
             .copied()
-            .filter(|id| !explained.contains(id))
+            .filter(|id| !reasons.contains_key(*id))
             .collect();
         if !unowned.is_empty() {
             warnings.push(format!(
@@ -306,6 +341,12 @@ impl Gathering {
                 unowned.len(),
                 unowned.join(", ")
             ));
+        }
+        for kpi in &mut report.kpis {
+            if kpi.verdict == Verdict::Missing {
+                let reason = reasons.remove(&kpi.id);
+                kpi.reason = Some(reason.unwrap_or_else(|| "no benchmark exists yet".to_owned()));
+            }
         }
         report
     }
@@ -384,12 +425,12 @@ pub(crate) fn build_info(workspace: &Workspace) -> BuildInfo {
             .filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
+    let unknown = || perf_bench::fingerprint::UNKNOWN.to_owned();
     BuildInfo {
-        rustc: version_of("rustc").unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+        rustc: version_of("rustc").ok().flatten().unwrap_or_else(unknown),
         profile: "release".to_owned(),
         git: GitState {
-            revision: git(&["rev-parse", "HEAD"])
-                .unwrap_or_else(|| perf_bench::fingerprint::UNKNOWN.to_owned()),
+            revision: git(&["rev-parse", "HEAD"]).unwrap_or_else(unknown),
             dirty: git(&["status", "--porcelain"]).map(|changes| !changes.is_empty()),
         },
     }
@@ -511,10 +552,29 @@ mod tests {
         assert_eq!(report.kpis[0].value, Some(7.0));
         assert_eq!(report.kpis[1].value, None);
         assert_eq!(report.kpis.len(), 3);
-        assert_eq!(report.benchmarks[1].status().name(), "fail");
+        assert_eq!(report.benchmarks[1].status().name(), "interrupted");
         warns(&report, "partial results: the run was interrupted");
+        assert!(!is_whole(&args(), &End::Interrupted));
         warns(&report, "no benchmark exists yet for 1 KPI rows: c.ns");
         assert_eq!(outcome(&report, &End::Interrupted), Outcome::Interrupted);
+    }
+
+    #[test]
+    fn rows_without_a_value_have_a_reason() {
+        let mut gathering = gathering();
+        gathering.plan[1].selected = false;
+        gathering.take(finished("s/a", "a.ns")).unwrap();
+        let report = report(gathering, &End::Done);
+        let reasons: Vec<_> = report.kpis.iter().map(|k| k.reason.as_deref()).collect();
+        assert_eq!(
+            reasons,
+            [None, Some("filtered"), Some("no benchmark exists yet")]
+        );
+        assert_eq!(report.kpis[1].verdict, Verdict::Missing);
+        warns(&report, "the filter leaves out 1 of 2 benchmarks");
+        let filter = Some("s/a".to_owned());
+        let filtered = Args { filter, ..args() };
+        assert!(!is_whole(&filtered, &End::Done) && is_whole(&args(), &End::OutOfTime));
     }
 
     #[test]

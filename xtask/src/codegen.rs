@@ -43,41 +43,41 @@ const PAGES: &[(&str, &[&str])] = &[
             "hartloom",
             "--",
             "syscalls",
+            "--markdown",
         ],
     ),
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
-    let mut stale = Vec::new();
-    for (page, command) in PAGES {
-        let fresh = print(workspace, command)?;
-        let path = workspace.root().join(page);
-        if fs::read_to_string(&path).is_ok_and(|known| known == fresh) {
-            continue;
-        }
+    let stale = stale_pages(workspace)?;
+    for (page, fresh) in &stale {
         if args.check {
-            stale.push(*page);
+            print_line(complaint(page))?;
         } else {
-            write_file(&path, &fresh)?;
+            write_file(&workspace.root().join(page), fresh)?;
             print_line(format_args!("wrote {page}"))?;
         }
     }
-    if !stale.is_empty() {
-        print_line(format_args!(
-            "out of date: {}; run `cargo xtask codegen`",
-            stale.join(", ")
-        ))?;
-    }
-    Ok(Outcome::from(stale.is_empty()))
+    Ok(Outcome::from(stale.is_empty() || !args.check))
 }
 
-/// Pages that are not what the tables say, for `tidy`.
-pub(crate) fn stale_pages(workspace: &Workspace) -> Result<Vec<String>> {
+/// One sentence per page that is not what the tables say, for `tidy`.
+pub(crate) fn problems(workspace: &Workspace) -> Result<Vec<String>> {
+    let stale = stale_pages(workspace)?;
+    Ok(stale.iter().map(|(page, _)| complaint(page)).collect())
+}
+
+fn complaint(page: &str) -> String {
+    format!("{page} is out of date; run `cargo xtask codegen`")
+}
+
+/// Pages that are not what the tables say, and what they should be.
+fn stale_pages(workspace: &Workspace) -> Result<Vec<(&'static str, String)>> {
     let mut stale = Vec::new();
     for (page, command) in PAGES {
         let fresh = print(workspace, command)?;
         if !fs::read_to_string(workspace.root().join(page)).is_ok_and(|known| known == fresh) {
-            stale.push(format!("{page} is out of date; run `cargo xtask codegen`"));
+            stale.push((*page, fresh));
         }
     }
     Ok(stale)

@@ -19,8 +19,7 @@ use std::time::Duration;
 use crate::bench::{build, build_info, nothing_selected, place_args, row_of};
 use crate::worker::{self, End, Event};
 use crate::workspace::{
-    Interrupt, Outcome, Workspace, link_latest, make_run_dir, print_text, tell, time_stamp,
-    write_file,
+    Interrupt, Outcome, Workspace, file_run, make_run_dir, print_text, tell, time_stamp, write_file,
 };
 
 /// Runs every guest program natively (the same source, host compiler), under
@@ -121,7 +120,10 @@ struct Figure {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
-    let built = build(workspace)?;
+    let interrupt = Interrupt::watch()?;
+    let Some(built) = build(workspace, &interrupt)? else {
+        return Ok(Outcome::Interrupted);
+    };
     let run_dir = make_run_dir(&workspace.target().join("compare"), &time_stamp())?;
     let mut list = vec!["compare".to_owned()];
     list.extend(place_args(workspace, &built));
@@ -140,7 +142,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         None
     };
     let (mut rows, mut notes, mut nothing) = (Vec::<Row>::new(), Vec::new(), None);
-    let interrupt = Interrupt::watch()?;
     let end = worker::run(
         &built.worker,
         &list,
@@ -186,8 +187,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let summary = summarise(&rows);
     // Files first: what was measured is not lost with standard output.
     write(workspace, &run_dir, &rows, &summary, &notes)?;
+    let is_whole = args.filter.is_none() && end != End::Interrupted;
+    let filed = file_run(&run_dir, is_whole)?;
     print_text(&render(&rows, &summary, &notes))?;
-    tell(format_args!("\nwritten to {}", run_dir.display()));
+    tell(format_args!("\n{filed}"));
     let is_right = rows
         .iter()
         .flat_map(|row| row.contestants.values())
@@ -378,8 +381,7 @@ fn write(
     let mut json = serde_json::to_string_pretty(&document)?;
     json.push('\n');
     write_file(&run_dir.join("compare.json"), &json)?;
-    write_file(&run_dir.join("compare.txt"), &render(rows, summary, notes))?;
-    link_latest(run_dir)
+    write_file(&run_dir.join("compare.txt"), &render(rows, summary, notes))
 }
 
 #[cfg(test)]

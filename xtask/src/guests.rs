@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::workspace::tell;
+use crate::workspace::{output_of, tell, version_of};
 
 /// Where the guests live, from the workspace root.
 const GUESTS_DIR: &str = "benches/guests";
@@ -274,15 +274,14 @@ pub(crate) fn rebuild(root: &Path) -> Result<()> {
             manifest.cross.compiler,
         );
     };
-    let has_native =
-        version_line(Command::new(&manifest.native.compiler).arg("--version"))?.is_some();
+    let has_native = version_of(&manifest.native.compiler)?.is_some();
     if !has_native {
         say(&format!(
             "{} is not installed: native runs skipped",
             manifest.native.compiler
         ));
     }
-    let has_qemu = version_line(Command::new(QEMU).arg("--version"))?.is_some();
+    let has_qemu = version_of(QEMU)?.is_some();
     if !has_qemu {
         say(&format!("{QEMU} is not installed: ELF runs skipped"));
     }
@@ -478,12 +477,12 @@ struct Toolchain {
 impl Toolchain {
     /// `None` if the compiler is not installed.
     fn find(cross: &Cross) -> Result<Option<Self>> {
-        let Some(compiler) = version_line(Command::new(&cross.compiler).arg("--version"))? else {
+        let Some(compiler) = version_of(&cross.compiler)? else {
             return Ok(None);
         };
         let linker = output_of(Command::new(&cross.compiler).arg("-print-prog-name=ld"))?;
         let linker = String::from_utf8_lossy(&linker).trim().to_owned();
-        let Some(linker) = version_line(Command::new(&linker).arg("--version"))? else {
+        let Some(linker) = version_of(&linker)? else {
             bail!(
                 "{} names the linker {linker:?}, which does not run",
                 cross.compiler
@@ -531,32 +530,6 @@ fn compile(
     }
     output_of(&mut command).with_context(|| format!("guest {} does not build", guest.name))?;
     Ok(())
-}
-
-/// Standard output of a command that must succeed.
-fn output_of(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?} ended with {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr),
-    );
-    Ok(output.stdout)
-}
-
-/// First line of a version query, `None` if there is no such program.
-fn version_line(command: &mut Command) -> Result<Option<String>> {
-    match command.env("LC_ALL", "C").output() {
-        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .map(str::to_owned)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot run {command:?}")),
-    }
 }
 
 /// A directory for what is built, absolute because compilers run elsewhere. Each
@@ -624,11 +597,10 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::Workspace;
 
-    fn root() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace")
+    fn root() -> PathBuf {
+        Workspace::find().unwrap().root().to_owned()
     }
 
     /// Two checks at a time shared one, and one of them saw half a file.
@@ -644,18 +616,18 @@ mod tests {
 
     #[test]
     fn committed_files_match_the_manifest() {
-        let manifest = Manifest::load(root()).unwrap();
-        let (n_files, problems) = check_hashes(root(), &manifest).unwrap();
+        let manifest = Manifest::load(&root()).unwrap();
+        let (n_files, problems) = check_hashes(&root(), &manifest).unwrap();
         assert_eq!(problems, Vec::<String>::new());
         assert!(n_files > manifest.guests.len());
     }
 
     #[test]
     fn a_wrong_hash_and_a_missing_file_are_problems() {
-        let mut manifest = Manifest::load(root()).unwrap();
+        let mut manifest = Manifest::load(&root()).unwrap();
         manifest.guests[0].elf.sha256 = "00".to_owned();
         manifest.guests[1].elf.path = "bin/absent.elf".to_owned();
-        let (_, problems) = check_hashes(root(), &manifest).unwrap();
+        let (_, problems) = check_hashes(&root(), &manifest).unwrap();
         assert_eq!(
             problems.len(),
             3,
@@ -665,7 +637,7 @@ mod tests {
 
     #[test]
     fn the_manifest_is_written_as_it_is_read() {
-        let manifest = Manifest::load(root()).unwrap();
+        let manifest = Manifest::load(&root()).unwrap();
         let text = fs::read_to_string(root().join(GUESTS_DIR).join("manifest.json")).unwrap();
         assert_eq!(
             serde_json::to_string_pretty(&manifest).unwrap() + "\n",

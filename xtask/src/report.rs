@@ -13,7 +13,7 @@ use crate::workspace::{Outcome, Workspace, output_width, print_text};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask report                       the latest run, as tables
+  cargo xtask report                       the latest whole run, as tables
   cargo xtask report --format csv          one row per benchmark
   cargo xtask report 20260730-142501       a run by name
   cargo xtask report ci/report.json        a file from elsewhere")]

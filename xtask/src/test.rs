@@ -7,7 +7,7 @@
 //!  compared: guest programs with qemu-riscv64 (26)
 //!  skipped: objdump comparison: riscv64-linux-gnu-objdump is not installed
 //! ```
-//! libtest shows the output of passing tests only on request and in a section of
+//! The last two name one of the [`PEERS`]. libtest shows the output of passing tests only on request and in a section of
 //! its own. Of that section only such lines are shown; all else passes through.
 
 use std::collections::BTreeSet;
@@ -17,6 +17,13 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use crate::workspace::{Outcome, Workspace, print_line};
+
+/// Whom our results are compared with, where they are installed.
+const PEERS: &[&str] = &[
+    "qemu-riscv64",
+    "riscv64-linux-gnu-objdump",
+    "riscv64-linux-gnu-gcc",
+];
 
 /// Runs `cargo test --workspace`, then says how many tests passed, how many
 /// corpus files ran on how many engines, and which comparisons with installed
@@ -70,10 +77,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         }
     }
     let status = child.wait().context("cannot wait for cargo test")?;
-    summary.end(status.success());
+    summary.end(status.success(), args.cargo_args.is_empty());
     printed?;
     print_line(format_args!("\n{summary}"))?;
-    Ok(Outcome::from(summary.n_failed == 0 && status.success()))
+    Ok(Outcome::from(summary.n_failed == 0))
 }
 
 /// What the output said so far.
@@ -87,7 +94,7 @@ struct Summary {
     compared: BTreeSet<String>,
     skipped: BTreeSet<String>,
     is_in_shown_output: bool,
-    note: Option<&'static str>,
+    note: Option<String>,
 }
 
 impl Summary {
@@ -141,12 +148,26 @@ impl Summary {
     }
 
     /// A target that does not build, or a test process that dies, reports no
-    /// failed test: it counts as one, so that the last line cannot mislead.
-    fn end(&mut self, is_success: bool) {
-        if !is_success && self.n_failed == 0 {
-            self.n_failed = 1;
-            self.note = Some("a test program did not build or did not end by itself");
-        }
+    /// failed test: it counts as one, so that the last line cannot mislead. So does
+    /// a comparison of which nobody says whether it ran.
+    fn end(&mut self, is_success: bool, is_everything: bool) {
+        let silent = |peer: &&&str| self.comparisons(peer) == (0, 0);
+        self.note = if !is_success {
+            (self.n_failed == 0)
+                .then(|| "a test program did not build or did not end by itself; see above".into())
+        } else if is_everything {
+            let silent = PEERS.iter().find(silent);
+            silent.map(|peer| format!("no test says whether it compared with {peer}"))
+        } else {
+            None
+        };
+        self.n_failed += u64::from(self.note.is_some());
+    }
+
+    /// Comparisons with a peer that ran, and that did not.
+    fn comparisons(&self, peer: &str) -> (usize, usize) {
+        let naming = |lines: &BTreeSet<String>| lines.iter().filter(|l| l.contains(peer)).count();
+        (naming(&self.compared), naming(&self.skipped))
     }
 }
 
@@ -164,16 +185,17 @@ impl std::fmt::Display for Summary {
         for what in &self.skipped {
             writeln!(f, "skipped: {what}")?;
         }
-        if let Some(note) = self.note {
-            writeln!(f, "{note}; see above")?;
+        for peer in PEERS {
+            let (n_ran, n_skipped) = self.comparisons(peer);
+            writeln!(
+                f,
+                "comparisons with {peer}: {n_ran} ran, {n_skipped} skipped"
+            )?;
         }
-        writeln!(
-            f,
-            "{} test targets, {} comparisons ran, {} skipped",
-            self.n_targets,
-            self.compared.len(),
-            self.skipped.len()
-        )?;
+        if let Some(note) = &self.note {
+            writeln!(f, "{note}")?;
+        }
+        writeln!(f, "{} test programs", self.n_targets)?;
         write!(f, "{} passed, {} failed", self.n_passed, self.n_failed)?;
         if self.n_ignored > 0 {
             write!(f, ", {} skipped", self.n_ignored)?;
@@ -189,7 +211,7 @@ mod tests {
     fn read(text: &str, is_success: bool) -> (Summary, String) {
         let mut summary = Summary::default();
         let shown: Vec<&str> = text.lines().filter(|line| summary.take(line)).collect();
-        summary.end(is_success);
+        summary.end(is_success, false);
         (summary, shown.join("\n"))
     }
 
@@ -205,7 +227,8 @@ filetests: 61 files, 240 cases, on 3 engines: interp, jit, hybrid
 chatter
 
 ---- objdump stdout ----
-skipped: objdump: not installed
+skipped: disassembly with riscv64-linux-gnu-objdump, which is not installed
+compared: 9 guest programs with qemu-riscv64
 
 successes:
     corpus
@@ -225,7 +248,14 @@ test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
             text.contains("filetests: 61 files, 240 cases, on 3 engines"),
             "{text}"
         );
-        assert!(text.contains("skipped: objdump: not installed"), "{text}");
+        for line in [
+            "skipped: disassembly with riscv64-linux-gnu-objdump, which is not installed",
+            "compared: 9 guest programs with qemu-riscv64",
+            "comparisons with qemu-riscv64: 1 ran, 0 skipped",
+            "comparisons with riscv64-linux-gnu-objdump: 0 ran, 1 skipped",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}: {text}");
+        }
     }
 
     #[test]
@@ -242,6 +272,23 @@ test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         let text = summary.to_string();
         assert!(text.ends_with("\n0 passed, 1 failed"), "{text}");
         assert!(text.contains("did not build"), "{text}");
+    }
+
+    /// Tests once said `note: ` where `skipped: ` was read: nobody noticed that no
+    /// comparison was counted.
+    #[test]
+    fn a_comparison_that_nobody_speaks_of_is_a_failure() {
+        let said = "compared: 9 guest programs with qemu-riscv64\n\
+            skipped: riscv64-linux-gnu-gcc is not installed\n";
+        let objdump = "skipped: riscv64-linux-gnu-objdump is not installed\n";
+        let check = |text: String, is_everything, n_failed| {
+            let (mut summary, _) = read(&text, true);
+            summary.end(true, is_everything);
+            assert_eq!(summary.n_failed, n_failed, "{summary}");
+        };
+        check(said.to_owned(), false, 0);
+        check(said.to_owned(), true, 1);
+        check(format!("{said}{objdump}"), true, 0);
     }
 
     #[test]

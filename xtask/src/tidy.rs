@@ -16,7 +16,8 @@ use crate::{codegen, guests, layers};
 /// Checks dependency edges against the layers, generated pages, the inventory of
 /// unsafe code, stray debugging macros and ignored tests, that
 /// docs/ARCHITECTURE.md mentions every crate and source file, the KPI table, the
-/// reasons of dependencies, and the hashes of the guest programs.
+/// reasons of dependencies, the README's quick start and links, and the hashes of
+/// the guest programs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if args.no_build {
         print_line("generated pages: not checked (--no-build)")?;
     } else {
-        problems.extend(codegen::stale_pages(workspace)?);
+        problems.extend(codegen::problems(workspace)?);
     }
     for problem in &problems {
         print_line(format_args!("tidy: {problem}"))?;
@@ -69,6 +70,7 @@ fn problems_without_build(workspace: &Workspace) -> Result<Vec<String>> {
     problems.extend(unsafe_inventory(root, &sources)?);
     problems.extend(kpi_table(root)?);
     problems.extend(dependency_reasons(root)?);
+    problems.extend(readme(root)?);
     Ok(problems)
 }
 
@@ -313,6 +315,41 @@ fn kpi_table(root: &Path) -> Result<Vec<String>> {
     Ok(problems)
 }
 
+/// The quick start is two commands, and what the README links to is there.
+fn readme(root: &Path) -> Result<Vec<String>> {
+    let text = read(&root.join("README.md"))?;
+    let mut problems = Vec::new();
+    let n_commands = quick_start(&text).count();
+    if n_commands != 2 {
+        problems.push(format!(
+            "README.md: \"Quick start\" has {n_commands} commands, and it promises two"
+        ));
+    }
+    for target in links(&text).filter(|target| !root.join(target).exists()) {
+        problems.push(format!("README.md: links to {target}, which is not there"));
+    }
+    Ok(problems)
+}
+
+/// The lines of the code blocks under that heading.
+fn quick_start(text: &str) -> impl Iterator<Item = &str> {
+    let section = text.split("\n## Quick start\n").nth(1).unwrap_or_default();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    // Between fences, every other part is code, behind the name of its language.
+    let blocks = section.split("```").skip(1).step_by(2);
+    blocks
+        .flat_map(|block| block.lines().skip(1))
+        .filter(|line| !line.trim().is_empty())
+}
+
+/// Files that a page links to, without places inside them.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split([')', '#']).next())
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
 /// Every shared dependency of others' making has its reason on the same line.
 fn dependency_reasons(root: &Path) -> Result<Vec<String>> {
     let text = read(&root.join("Cargo.toml"))?;
@@ -393,6 +430,14 @@ mod tests {
         assert!(names_file(section, "interp/float.rs"));
         assert!(!names_file(section, "jit/abi.rs"));
         assert!(!names_file(section, "mod.rs"));
+    }
+
+    #[test]
+    fn commands_and_links_of_a_page_are_found() {
+        let text = "# A\n```\nno\n```\n## Quick start\n\n```sh\none\n\ntwo\n```\n\
+            See [a](docs/a.md#b), [c](https://c), [d](d).\n## B\n```\nno\n```\n";
+        assert_eq!(quick_start(text).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(links(text).collect::<Vec<_>>(), ["docs/a.md", "d"]);
     }
 
     #[test]

@@ -51,35 +51,38 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Asks cargo, which knows about `CARGO_TARGET_DIR` and configuration files.
+    ///
+    /// The tree is the one `cargo xtask` runs from, and without cargo that of the
+    /// current directory. Never the one this program was built in: a checkout
+    /// that is moved or copied takes its target directory along.
     pub(crate) fn find() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
         let mut command = cargo();
-        command
-            .args([
-                "metadata",
-                "--format-version=1",
-                "--no-deps",
-                "--manifest-path",
-            ])
-            .arg(&manifest);
-        let output = command
-            .output()
-            .with_context(|| format!("cannot run {command:?}"))?;
-        ensure!(
-            output.status.success(),
-            "cargo metadata failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        command.args(["metadata", "--format-version=1", "--no-deps"]);
+        if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command
+                .arg("--manifest-path")
+                .arg(Path::new(&package).join("Cargo.toml"));
+        }
+        let output = output_of(&mut command)
+            .context("no workspace found: run `cargo xtask` inside a checkout")?;
         let metadata: Value =
-            serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
+            serde_json::from_slice(&output).context("cargo metadata gave no JSON")?;
         let path = |key: &str| -> Result<PathBuf> {
             let text = metadata[key]
                 .as_str()
                 .with_context(|| format!("cargo metadata has no {key}"))?;
             Ok(PathBuf::from(text))
         };
+        let root = path("workspace_root")?;
+        let packages = metadata["packages"].as_array();
+        let is_ours = |package: &Value| package["name"] == env!("CARGO_PKG_NAME");
+        ensure!(
+            packages.is_some_and(|packages| packages.iter().any(is_ours)),
+            "{} is another workspace: run `cargo xtask` inside a checkout of this one",
+            root.display()
+        );
         Ok(Self {
-            root: path("workspace_root")?,
+            root,
             target: path("target_directory")?,
             metadata,
         })
@@ -126,16 +129,32 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// First line of `program --version`, if there is such a program.
-pub(crate) fn version_of(program: &str) -> Option<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+/// Standard output of a command that must succeed.
+pub(crate) fn output_of(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command
         .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().next().map(str::to_owned)
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Ok(output.stdout)
+}
+
+/// First line of `program --version`, `None` if there is no such program.
+pub(crate) fn version_of(program: &str) -> Result<Option<String>> {
+    let mut command = Command::new(program);
+    command.arg("--version").env("LC_ALL", "C");
+    match command.output() {
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .map(str::to_owned)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot run {command:?}")),
+    }
 }
 
 /// Prints a text that may be long. Whoever closes the pipe early (`| head`) has
@@ -242,12 +261,7 @@ fn utc_stamp(unix_seconds: u64) -> String {
 
 /// Makes `parent/name` (or `name-2`, …) and gives its path.
 pub(crate) fn make_run_dir(parent: &Path, name: &str) -> Result<PathBuf> {
-    std::fs::create_dir_all(parent).with_context(|| {
-        format!(
-            "cannot create {}; make it writable or set CARGO_TARGET_DIR",
-            parent.display()
-        )
-    })?;
+    std::fs::create_dir_all(parent).with_context(|| cannot_create(parent))?;
     for attempt in 1..1000 {
         let dir = match attempt {
             1 => parent.join(name),
@@ -257,16 +271,25 @@ pub(crate) fn make_run_dir(parent: &Path, name: &str) -> Result<PathBuf> {
             Ok(()) => return Ok(dir),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "cannot create {}; make it writable or set CARGO_TARGET_DIR",
-                        dir.display()
-                    )
-                });
+                return Err(error).with_context(|| cannot_create(&dir));
             }
         }
     }
     bail!("{} is full of runs named {name}", parent.display())
+}
+
+/// What to do about a directory that could not be made.
+fn cannot_create(dir: &Path) -> String {
+    // The nearest thing on the way that is there, a dangling link too.
+    let nearest = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let advice = match nearest.filter(|path| !path.is_dir()) {
+        Some(path) => format!("move {} away, which is no directory,", path.display()),
+        None => "make it writable".to_owned(),
+    };
+    format!(
+        "cannot create {}; {advice} or set CARGO_TARGET_DIR",
+        dir.display()
+    )
 }
 
 /// Writes a file whole or not at all: a reader never sees half a report.
@@ -282,8 +305,22 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     })
 }
 
+/// Ends a run whose files are written: points `parent/latest` at it if it was a
+/// whole one, and says where it is. Whoever reads `latest` expects everything, so
+/// a run that was filtered or interrupted is reached by its name only.
+pub(crate) fn file_run(run: &Path, is_whole: bool) -> Result<String> {
+    let place = run.display();
+    if is_whole {
+        link_latest(run)?;
+        return Ok(format!("written to {place} (latest points there)"));
+    }
+    Ok(format!(
+        "written to {place} (latest stays as it was: this run lacks benchmarks)"
+    ))
+}
+
 /// Points `parent/latest` at `run`.
-pub(crate) fn link_latest(run: &Path) -> Result<()> {
+fn link_latest(run: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (run.parent(), run.file_name()) else {
         bail!("{} is no directory of a run", run.display());
     };
@@ -307,6 +344,40 @@ mod tests {
         assert_eq!(utc_stamp(0), "19700101-000000");
         assert_eq!(utc_stamp(951_827_696), "20000229-123456");
         assert_eq!(utc_stamp(1_798_761_599), "20261231-235959");
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_run_is_named() {
+        let parent = std::env::temp_dir().join(format!("xtask-way-{}", std::process::id()));
+        std::fs::create_dir_all(&parent).unwrap();
+        let (file, dangling) = (parent.join("file"), parent.join("dangling"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        for (dir, culprit) in [
+            (file.clone(), &file),
+            (file.join("bench"), &file),
+            (dangling.clone(), &dangling),
+        ] {
+            let error = format!("{:#}", make_run_dir(&dir, "run").unwrap_err());
+            let expected = format!("move {} away", culprit.display());
+            assert!(error.contains(&expected), "{error}");
+        }
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
+
+    /// A filtered run took the place of one of everything, and readers of targets
+    /// found most of them missing.
+    #[test]
+    fn latest_stays_where_a_run_lacks_something() {
+        let parent = std::env::temp_dir().join(format!("xtask-part-{}", std::process::id()));
+        let (whole, part) = (
+            make_run_dir(&parent, "whole").unwrap(),
+            make_run_dir(&parent, "part").unwrap(),
+        );
+        assert!(file_run(&whole, true).unwrap().contains("points there"));
+        assert!(file_run(&part, false).unwrap().contains("stays"));
+        assert_eq!(parent.join("latest").canonicalize().unwrap(), whole);
+        std::fs::remove_dir_all(&parent).unwrap();
     }
 
     #[test]

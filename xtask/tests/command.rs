@@ -1,12 +1,18 @@
 //! The command where its operands are wrong or its output cannot be written: a
 //! message, the documented status, and never a panic.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+/// The program of this tree, as in `crates/vm-runtime/tests/guest_programs.rs`.
+fn program() -> Command {
+    Command::new(std::env::var_os("CARGO_BIN_EXE_xtask").unwrap())
+}
 
 /// Runs a verb with this standard output.
 fn xtask(args: &[&str], stdout: impl Into<Stdio>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
+    program()
         .args(args)
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -57,4 +63,46 @@ fn wrong_operands_are_named() {
         "target/bench/no-run",
     );
     check(&["report", "--format", "xml"], Stdio::null(), 3, "xml");
+}
+
+/// The program, run by cargo for the package in `package` or, without one, by
+/// hand, in the directory `current`.
+fn from_elsewhere(package: Option<&Path>, current: &Path) -> Output {
+    let mut command = program();
+    command.args(["report", "none"]).current_dir(current);
+    command.env_remove("CARGO_MANIFEST_DIR");
+    command.env_remove("CARGO_TARGET_DIR");
+    command.envs(package.map(|package| ("CARGO_MANIFEST_DIR", package)));
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// A tree with a package of this name.
+fn tree(dir: &str, package: &str) -> PathBuf {
+    let root = std::env::temp_dir().join(format!("xtask-{}-{dir}", std::process::id()));
+    fs::create_dir_all(root.join("src")).unwrap();
+    fs::write(root.join("src/lib.rs"), "").unwrap();
+    let manifest = format!("[package]\nname = \"{package}\"\nversion = \"1.0.0\"\n[workspace]\n");
+    fs::write(root.join("Cargo.toml"), manifest).unwrap();
+    root
+}
+
+/// The place of the build was baked in: a copied checkout worked on the original.
+#[test]
+fn a_checkout_that_moved_works_on_itself() {
+    let (moved, foreign) = (tree("moved", "xtask"), tree("foreign", "other"));
+    let check = |package, current: &Path, expected: &str| {
+        let output = from_elsewhere(package, current);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(expected), "{expected:?}: {said}");
+    };
+    let inside = moved.join("target/bench/none");
+    let inside = inside.to_str().unwrap();
+    check(Some(&moved), Path::new("/"), inside);
+    check(None, &moved.join("src"), inside);
+    check(None, Path::new("/"), "inside a checkout");
+    check(None, &foreign, "another workspace");
+    for root in [moved, foreign] {
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -80,7 +80,7 @@ impl Common {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
+    vm_benches::exit_code(match Cli::parse().verb {
         Verb::List(common) => plan(&common).map(|_| ()),
         Verb::Run {
             common,
@@ -91,19 +91,7 @@ fn main() -> ExitCode {
             rounds,
             engines,
         } => compare(&common, rounds, &engines),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the message of a command-line tool")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("vm-bench-worker: {error:#}");
+    })
 }
 
 /// Sends the plan; names of what the filter selects.

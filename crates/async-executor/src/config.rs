@@ -15,8 +15,8 @@ pub struct JitConfig {
     /// guest waits for the compiler, 400 when it compiles in the background.
     pub threshold: u32,
     /// Guest instructions of a region, inlined ones included, after which no
-    /// further block is added; those already found are completed up to twice
-    /// this number. Compile time grows a little faster. Default 400.
+    /// further block is added; those already found are completed, up to twice
+    /// this number: no region is larger than `2 * region_insts_max`. Compile time grows a little faster. Default 400.
     pub region_insts_max: usize,
     /// Most guest instructions of a callee that is inlined; 0 turns inlining
     /// off. Default 80.
@@ -34,8 +34,17 @@ pub struct JitConfig {
     /// of the same memory on several threads, and for memory that another
     /// process maps too: atomics would lose updates there. Off by default.
     pub single_hart: bool,
-    /// Most bytes of host code. Code beyond it is interpreted. Default and
-    /// largest value: 128 MiB; memory is taken as code comes.
+    /// Host stack that a run may take below its caller where it is not on the
+    /// stack of its thread, whose bounds the system knows, but on a
+    /// coroutine's. With more than is there, deep guest recursion overflows
+    /// that stack; with less than the default, 48 KiB, guests are interpreted
+    /// there, which takes 16 KiB.
+    pub coroutine_stack_bytes: usize,
+    /// Most bytes of host code that a guest has at a time. When it is full, all
+    /// of it is dropped and what is hot is compiled again, so too little costs
+    /// time; executors that do not run meanwhile keep theirs until they run
+    /// again. Default and largest value: 128 MiB, least 64 KiB (others mean
+    /// the nearest of these); memory is taken as code comes.
     pub code_bytes_max: usize,
 }
 
@@ -50,9 +59,9 @@ impl JitConfig {
             inline_recursion_max: 1,
             exact_faults: false,
             single_hart: false,
+            coroutine_stack_bytes: 48 << 10,
             code_bytes_max: 128 << 20,
         }
-        .overridden()
     }
 
     /// Defaults for compiling in the background.
@@ -62,22 +71,6 @@ impl JitConfig {
             threshold: 400,
             ..JitConfig::foreground()
         }
-        .overridden()
-    }
-
-    /// With what the environment says, for experiments and bisection:
-    /// `HARTLOOM_THRESHOLD`, `HARTLOOM_REGION_LIMIT`, `HARTLOOM_INLINE_MAX`,
-    /// `HARTLOOM_INLINE_RECURSION`.
-    fn overridden(mut self) -> JitConfig {
-        fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
-            std::env::var(name).ok()?.parse().ok()
-        }
-        self.threshold = number("HARTLOOM_THRESHOLD").unwrap_or(self.threshold);
-        self.region_insts_max = number("HARTLOOM_REGION_LIMIT").unwrap_or(self.region_insts_max);
-        self.inline_insts_max = number("HARTLOOM_INLINE_MAX").unwrap_or(self.inline_insts_max);
-        self.inline_recursion_max =
-            number("HARTLOOM_INLINE_RECURSION").unwrap_or(self.inline_recursion_max);
-        self
     }
 
     pub(crate) fn flavour(&self, kind: Kind) -> Flavour {

@@ -3,25 +3,28 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
-use crate::cache::CodeCache;
+use crate::cache::{CodeCache, Published};
 use crate::config::JitConfig;
 use crate::error::EngineError;
 use crate::jit::compile::Compiler;
-use crate::jit::dump::Dump;
 use crate::jit::region::Region;
+use crate::stack;
 use crate::stats::JitStats;
 
 /// Requests that wait for the background compiler at most; further hot
 /// regions stay interpreted and ask again.
 const QUEUE_MAX: usize = 256;
+
+/// Host stack that a compilation may take.
+const COMPILE_STACK_BYTES: usize = 1 << 20;
 
 /// Code and counts shared by executors of the same guest, on any threads.
 ///
@@ -38,6 +41,10 @@ struct Inner {
     /// Caches by address space and kind of code. Executors keep theirs alive.
     caches: Mutex<HashMap<(u64, Kind), Weak<CodeCache>>>,
     queue: Mutex<Option<Sender<Job>>>,
+    /// The host refused the thread behind the queue; it is not asked again.
+    queue_refused: AtomicBool,
+    /// Host stack that a compilation may take.
+    compile_stack_bytes: usize,
 }
 
 /// Kinds of code that an address space can have side by side.
@@ -62,6 +69,8 @@ pub(crate) struct Counts {
     pub(crate) compile_ns: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) threads_refused: AtomicU64,
+    pub(crate) retired: AtomicU64,
     pub(crate) invalidated: AtomicU64,
 }
 
@@ -103,6 +112,8 @@ impl AsyncExecutionContext {
             runs: Mutex::default(),
             caches: Mutex::default(),
             queue: Mutex::default(),
+            queue_refused: AtomicBool::new(false),
+            compile_stack_bytes: COMPILE_STACK_BYTES,
         };
         AsyncExecutionContext {
             inner: Arc::new(inner),
@@ -135,6 +146,8 @@ impl AsyncExecutionContext {
             compile_ns: get(&c.compile_ns),
             regions_failed: get(&c.failed),
             regions_discarded: get(&c.discarded),
+            caches_retired: get(&c.retired),
+            compile_threads_refused: get(&c.threads_refused),
             regions_invalidated: get(&c.invalidated),
             code_entries,
             insts_interpreted_from_code,
@@ -193,11 +206,31 @@ impl AsyncExecutionContext {
         region: &Region,
         generation: u64,
     ) -> bool {
-        compile(&self.inner.counts, compiler, cache, region, generation)
+        let inner = &self.inner;
+        if stack::has_left(inner.compile_stack_bytes) {
+            return inner.compile(compiler, cache, region, generation);
+        }
+        // A thread for one region takes a few percent of what Cranelift does.
+        thread::scope(|scope| {
+            let compile = || inner.compile(compiler, cache, region, generation);
+            match inner.thread().spawn_scoped(scope, compile) {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => {
+                    Counts::add(&inner.counts.threads_refused, 1);
+                    cache.refuse(region.entry);
+                    false
+                }
+            }
+        })
+    }
+
+    /// Whether [`AsyncExecutionContext::compile_later`] can ever do it.
+    pub(crate) fn has_background(&self) -> bool {
+        !self.inner.queue_refused.load(Ordering::Relaxed)
     }
 
     /// Puts a region in the queue of the background compiler; `false` if the
-    /// queue is full.
+    /// queue is full, or the host refuses the thread that would empty it.
     pub(crate) fn compile_later(
         &self,
         cache: &Arc<CodeCache>,
@@ -205,17 +238,20 @@ impl AsyncExecutionContext {
         generation: u64,
     ) -> bool {
         let mut queue = self.inner.queue.lock();
-        let sender = queue.get_or_insert_with(|| {
+        if queue.is_none() && self.has_background() {
             let (sender, receiver) = bounded(QUEUE_MAX);
             let inner = Arc::downgrade(&self.inner);
-            let spawned = thread::Builder::new()
-                .name("hartloom-compile".to_owned())
-                .spawn(move || compile_in_background(&inner, &receiver));
-            // Without a thread the queue fills and the guest stays
-            // interpreted; the count of refused requests shows it.
-            drop(spawned);
-            sender
-        });
+            let work = move || compile_in_background(&inner, &receiver);
+            if self.inner.thread().spawn(work).is_ok() {
+                *queue = Some(sender);
+            } else {
+                Counts::add(&self.inner.counts.threads_refused, 1);
+                self.inner.queue_refused.store(true, Ordering::Relaxed);
+            }
+        }
+        let Some(sender) = &*queue else {
+            return false;
+        };
         let job = Job {
             cache: Arc::downgrade(cache),
             region,
@@ -228,23 +264,65 @@ impl AsyncExecutionContext {
     }
 }
 
+impl Inner {
+    /// Compiles and publishes; whether that worked.
+    fn compile(
+        &self,
+        compiler: &mut Compiler,
+        cache: &CodeCache,
+        region: &Region,
+        generation: u64,
+    ) -> bool {
+        let counts = &self.counts;
+        if cache.generation() != generation {
+            Counts::add(&counts.discarded, 1);
+            return false;
+        }
+        let Ok(compiled) = compiler.compile(region, cache.flavour) else {
+            Counts::add(&counts.failed, 1);
+            cache.refuse(region.entry);
+            return false;
+        };
+        Counts::add(&counts.regions, 1);
+        Counts::add(&counts.blocks, compiled.blocks as u64);
+        Counts::add(&counts.insts, compiled.insts as u64);
+        Counts::add(&counts.stepped, compiled.stepped as u64);
+        Counts::add(&counts.host_insts, compiled.host_insts as u64);
+        Counts::add(&counts.code_bytes, compiled.code.len() as u64);
+        Counts::add(&counts.compile_ns, compiled.compile_ns);
+        let published = cache.publish(region, compiled, generation);
+        if published == Published::Full {
+            self.retire(cache);
+        }
+        if published != Published::Yes {
+            Counts::add(&counts.discarded, 1);
+        }
+        published == Published::Yes
+    }
+
+    /// Makes room: whoever looks for this cache from now on gets a new one.
+    fn retire(&self, full: &CodeCache) {
+        let mut caches = self.caches.lock();
+        caches.retain(|_, cache| !std::ptr::eq(cache.as_ptr(), full));
+        if !full.is_retired() {
+            full.retire();
+            Counts::add(&self.counts.retired, 1);
+        }
+    }
+
+    fn thread(&self) -> thread::Builder {
+        thread::Builder::new()
+            .name("hartloom-compile".to_owned())
+            .stack_size(2 * self.compile_stack_bytes)
+    }
+}
+
 impl fmt::Debug for AsyncExecutionContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncExecutionContext")
             .field("stats", &self.stats())
             .finish()
     }
-}
-
-/// `HARTLOOM_DUMP`: shows regions as they are compiled, `all` of them or the
-/// one at a hexadecimal address.
-fn dump_wanted() -> Option<Option<u64>> {
-    static WANTED: OnceLock<Option<Option<u64>>> = OnceLock::new();
-    *WANTED.get_or_init(|| {
-        let value = std::env::var("HARTLOOM_DUMP").ok()?;
-        let digits = value.trim_start_matches("0x");
-        Some(u64::from_str_radix(digits, 16).ok())
-    })
 }
 
 /// The background thread. It ends when the context is gone: the sender goes
@@ -255,52 +333,55 @@ fn compile_in_background(inner: &Weak<Inner>, jobs: &Receiver<Job>) {
         let (Some(inner), Some(cache)) = (inner.upgrade(), job.cache.upgrade()) else {
             continue;
         };
-        compile(
-            &inner.counts,
-            &mut compiler,
-            &cache,
-            &job.region,
-            job.generation,
-        );
+        inner.compile(&mut compiler, &cache, &job.region, job.generation);
     }
 }
 
-fn compile(
-    counts: &Counts,
-    compiler: &mut Compiler,
-    cache: &CodeCache,
-    region: &Region,
-    generation: u64,
-) -> bool {
-    if cache.generation() != generation {
-        Counts::add(&counts.discarded, 1);
-        return false;
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::{Budget, Executor, Exit, HybridExecutor, Preference};
+    use vm_core::hart::Hart;
+    use vm_core::isa::asm::assemble;
+    use vm_core::mem::{GuestMemory, Prot};
+    use vm_core::{GuestAddr, XReg};
+
+    /// What becomes of a hot guest where a compilation is said to take more
+    /// stack than any host has: no thread for it can start.
+    fn run_without_threads(preference: Preference) -> AsyncExecutionContext {
+        let mut config = JitConfig::background();
+        config.threshold = 1;
+        let mut context = AsyncExecutionContext::new(config);
+        Arc::get_mut(&mut context.inner)
+            .unwrap()
+            .compile_stack_bytes = 1 << 60;
+        let text = GuestAddr(0x1_0000);
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.map(text, 4096, Prot::READ | Prot::WRITE).unwrap();
+        let code = "a: addi a0, a0, -1\nbnez a0, a\nb: addi a1, a1, -1\nbnez a1, b\nebreak";
+        memory.write_bytes(text, &assemble(code).unwrap()).unwrap();
+        memory.protect(text, 4096, Prot::EXEC).unwrap();
+        let mut hart = Hart::new(text);
+        hart.set_x(XReg::A0, 10_000);
+        hart.set_x(XReg::A1, 10_000);
+        let mut engine = HybridExecutor::with_context(context.clone(), preference);
+        let exit = engine.run(&mut hart, &memory, Budget::Unlimited, &AtomicU32::new(0));
+        assert_eq!(exit, Exit::Breakpoint);
+        assert_eq!(context.stats().regions_compiled, 0);
+        context
     }
-    let Ok(compiled) = compiler.compile(region, cache.flavour) else {
-        Counts::add(&counts.failed, 1);
-        cache.refuse(region.entry);
-        return false;
-    };
-    if let Some(wanted) = dump_wanted()
-        && wanted.is_none_or(|entry| entry == region.entry)
-    {
-        // A debugging aid: where it cannot be written it is not missed.
-        let _ = writeln!(
-            io::stderr(),
-            "{}",
-            Dump::of(region, cache.flavour, &compiled)
-        );
+
+    #[test]
+    fn a_background_thread_that_is_refused_is_counted_and_not_asked_for_again() {
+        let context = run_without_threads(Preference::Automatic);
+        assert_eq!(context.stats().compile_threads_refused, 1);
     }
-    Counts::add(&counts.regions, 1);
-    Counts::add(&counts.blocks, compiled.blocks as u64);
-    Counts::add(&counts.insts, compiled.insts as u64);
-    Counts::add(&counts.stepped, compiled.stepped as u64);
-    Counts::add(&counts.host_insts, compiled.host_insts as u64);
-    Counts::add(&counts.code_bytes, compiled.code.len() as u64);
-    Counts::add(&counts.compile_ns, compiled.compile_ns);
-    let published = cache.publish(region, compiled, generation);
-    if !published {
-        Counts::add(&counts.discarded, 1);
+
+    #[test]
+    fn a_thread_for_a_region_that_is_refused_is_counted_for_each_region() {
+        let context = run_without_threads(Preference::Jit);
+        assert_eq!(context.stats().compile_threads_refused, 2);
     }
-    published
 }

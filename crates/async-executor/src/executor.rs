@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_core::hart::{Hart, HartState};
+use vm_core::isa::format::Kind as FormatKind;
 use vm_core::isa::{Op, decode};
 use vm_core::mem::GuestMemory;
 use vm_core::{Cause, GuestAddr, Trap};
@@ -46,12 +47,8 @@ use crate::interp::{Control, InterpCore, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
 use crate::jit::region::{ALL_REGS, Region, writes_of};
+use crate::stack;
 use crate::stats::InterpStats;
-
-/// Host stack that generated code may use for guest calls before the run loop
-/// starts over with an empty stack. Threads that run harts need a megabyte
-/// more than this.
-const STACK_BYTES: u64 = 512 << 10;
 
 /// Most instructions that the interpreter adds to a preempted run so that its
 /// registers are exact; a region is not larger.
@@ -95,6 +92,8 @@ struct Run<'a> {
     /// and nested calls write to the run meanwhile.
     frame: &'a Frame,
     preempt: &'a AtomicU32,
+    /// Lowest rsp at which a region that makes calls may start.
+    stack_limit: u64,
     budget_counts: bool,
     pending: Option<Exit>,
     /// A poll found the preempt word raised.
@@ -119,6 +118,7 @@ impl<'a> Run<'a> {
         memory: &'a GuestMemory,
         cache: &'a Arc<CodeCache>,
         preempt: &'a AtomicU32,
+        stack_limit: u64,
     ) -> Run<'a> {
         Run {
             tiered,
@@ -127,6 +127,7 @@ impl<'a> Run<'a> {
             budget_counts: cache.flavour.counting,
             cache,
             preempt,
+            stack_limit,
             pending: None,
             polled: false,
         }
@@ -150,11 +151,17 @@ impl Tier for RunTier<'_> {
     }
 
     fn hot(&mut self, pc: u64, core: &InterpCore) -> bool {
+        if self.cache.is_retired() {
+            return true; // nothing comes of it any more: on with another
+        }
         if !self.enabled || self.declined.take() == Some(pc) {
             return false;
         }
         if self.cache.lookup(pc) != 0 {
             return true;
+        }
+        if self.state.mode == Mode::Background && !self.state.context.has_background() {
+            return false;
         }
         let Wanted::Compile(entry) = self.cache.want(pc) else {
             return false;
@@ -206,8 +213,11 @@ impl TierState {
             self.space = memory.identity();
         }
         match self.caches[kind as usize].take() {
-            Some(cache) => Ok(cache),
-            None => self.context.cache(self.space, kind),
+            Some(cache) if !cache.is_retired() => Ok(cache),
+            retired => {
+                drop(retired); // and its code, before there is a new one
+                self.context.cache(self.space, kind)
+            }
         }
     }
 
@@ -266,44 +276,75 @@ impl Tiered {
         budget: Budget,
         preempt: &AtomicU32,
     ) -> Exit {
-        let (kind, budget) = match budget {
+        let (kind, mut budget) = match budget {
             Budget::Unlimited => (Kind::Free, u64::MAX),
             Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
         };
-        let Some(cache) = self.tier.lend(memory, kind) else {
-            return self.interpret(hart, memory, budget, preempt);
+        loop {
+            match self.run_in_a_cache(hart, memory, kind, budget, preempt) {
+                Ok(exit) => return exit,
+                Err(left) => budget = left,
+            }
+        }
+    }
+
+    /// Runs in the cache that there is for `kind`. When that is retired, the
+    /// error is what is left of the budget.
+    #[inline(always)]
+    fn run_in_a_cache(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        kind: Kind,
+        budget: u64,
+        preempt: &AtomicU32,
+    ) -> Result<Exit, u64> {
+        let Some((stack_limit, cache)) = self.stack_and_cache(memory, kind) else {
+            return Ok(self.interpret(hart, memory, budget, preempt));
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, &cache);
-        let mut run = Run::new(self, &frame, memory, &cache, preempt);
+        let mut run = Run::new(self, &frame, memory, &cache, preempt, stack_limit);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2: both pointers come from live locals, and nothing
         // else refers to them until `drive` is done.
         let exit = unsafe {
             set_words(run, state, budget);
-            loop {
-                let back = drive(run, state, false);
-                debug_assert!(back & 1 == 1, "the outermost drive ends with an exit only");
-                if let Some(exit) = (*run).pending.take() {
-                    break exit;
-                }
+            let back = drive(run, state, false);
+            debug_assert!(back & 1 == 1, "the outermost drive ends for good only");
+            match (*run).pending.take() {
+                Some(exit) => Ok(exit),
+                None if (*run).budget_counts => Err((*state).engine[abi::BUDGET]),
+                None => Err(budget),
             }
         };
         self.tier.keep(kind, cache);
         exit
     }
 
+    /// What compiled code needs to run: how far the stack reaches, and a cache,
+    /// which is to be given back.
+    #[inline]
+    fn stack_and_cache(
+        &mut self,
+        memory: &GuestMemory,
+        kind: Kind,
+    ) -> Option<(u64, Arc<CodeCache>)> {
+        let stack_limit = stack::limit(self.context().config())?;
+        Some((stack_limit, self.tier.lend(memory, kind)?))
+    }
+
     /// Runs the block at the hart's pc in compiled form.
     pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
-        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
+        let Some((stack_limit, cache)) = self.stack_and_cache(memory, Kind::Single) else {
             return self.core.run_block(&mut hart.state, memory);
         };
         self.follow(memory, &cache);
         let exit = if mxcsr_of(0, hart.state.frm).is_some()
             && let Some(offset) = self.single(&cache, memory, hart.state.pc)
         {
-            self.enter_single(hart, memory, &cache, offset)
+            self.enter_single(hart, memory, &cache, offset, stack_limit)
         } else {
             self.core.run_block(&mut hart.state, memory)
         };
@@ -370,11 +411,12 @@ impl Tiered {
         memory: &GuestMemory,
         cache: &Arc<CodeCache>,
         offset: NonZero<u32>,
+        stack_limit: u64,
     ) -> Exit {
         static NEVER: AtomicU32 = AtomicU32::new(0);
         let state: *mut HartState = &raw mut hart.state;
         let frame = frame_of(state, memory, cache);
-        let mut run = Run::new(self, &frame, memory, cache, &NEVER);
+        let mut run = Run::new(self, &frame, memory, cache, &NEVER, stack_limit);
         let run: *mut Run<'_> = &raw mut run;
         // SAFETY: X1, X2, X3: as in `run`.
         unsafe {
@@ -449,12 +491,10 @@ impl Tiered {
 unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
     // SAFETY: X1: no generated code runs now.
     let (run_ref, state) = unsafe { (&mut *run, &mut *state) };
-    let here = 0_u8;
-    let rsp = (&raw const here).addr() as u64;
     let words = &mut state.engine;
     words[abi::SLOTS] = run_ref.cache.arena.slots().expose_provenance() as u64;
     words[abi::PREEMPT] = std::ptr::from_ref(run_ref.preempt).expose_provenance() as u64;
-    words[abi::STACK_LIMIT] = rsp.saturating_sub(STACK_BYTES);
+    words[abi::STACK_LIMIT] = run_ref.stack_limit;
     words[abi::COLD] = enter::cold as *const () as u64;
     words[abi::STEP] = enter::step as *const () as u64;
     words[abi::RUN] = run.expose_provenance() as u64;
@@ -465,7 +505,7 @@ unsafe fn set_words(run: *mut Run<'_>, state: *mut HartState, budget: u64) {
 
 /// Runs the guest from `state.pc`. Nested, it ends where the guest function
 /// that it began in returns, and gives that address; else it ends with an odd
-/// value when an exit is pending.
+/// value when an exit is pending or the cache retired.
 ///
 /// # Safety
 /// X1, X2.
@@ -486,6 +526,9 @@ unsafe fn drive(run: *mut Run<'_>, state: *mut HartState, nested: bool) -> u64 {
         } else {
             // SAFETY: X1: between entries.
             let (run, state) = unsafe { (&mut *run, &mut *state) };
+            if run.cache.is_retired() {
+                return state.pc | 1;
+            }
             match interpret_until_hot(run, state, nested, &mut depth, declined.take()) {
                 Stop::Exit(exit) => {
                     run.pending = Some(exit);
@@ -672,22 +715,21 @@ fn is_amo(memory: &GuestMemory, pc: u64) -> bool {
         .fetch(GuestAddr(pc))
         .ok()
         .and_then(|bits| decode(bits).ok());
-    decoded.is_some_and(|d| d.inst.op().row().format == "Amo")
+    decoded.is_some_and(|d| d.inst.op().row().format == FormatKind::Amo)
 }
 
 /// Called by generated code that reaches an address without code.
 pub(crate) extern "sysv64" fn interpret_from(state: *mut HartState, pc: u64) -> u64 {
-    let here = 0_u8;
-    let rsp = (&raw const here).addr() as u64;
+    let rsp = stack::here() as u64;
     // SAFETY: X1, X2: generated code waits for this call; the words are those
     // of its run.
     unsafe {
         (*state).pc = pc;
-        if rsp < (*state).engine[abi::STACK_LIMIT] {
-            return pc; // start over with an empty stack
-        }
         let run =
             std::ptr::with_exposed_provenance_mut::<Run<'_>>((*state).engine[abi::RUN] as usize);
+        if rsp < (*state).engine[abi::STACK_LIMIT] || (*run).cache.is_retired() {
+            return pc; // start over with an empty stack, or other code
+        }
         (*state).fflags = fflags_of((*state).engine[abi::MXCSR] as u32);
         let before = (*run).tiered.core.revalidations();
         let mut back = drive(run, state, true);

@@ -51,14 +51,27 @@ pub enum Budget {
 }
 
 /// One way to make a hart run. All engines are interchangeable: the same
-/// hart, memory and budget end in the same state. One exception: after a trap
-/// by a load or store, compiled code may show registers from earlier in the
-/// function unless [`JitConfig::exact_faults`](crate::JitConfig::exact_faults)
-/// is set; cause, pc and address are exact.
+/// hart, memory and budget end in the same state, with three exceptions in
+/// compiled code. `instret` counts what was interpreted: there it advances with
+/// each read of it, and never goes back, while the interpreter's is exact. An
+/// address of 4 GiB or more counts modulo 4 GiB, where the
+/// interpreter faults. After a trap by a load or store, registers may be those
+/// from earlier in the function unless
+/// [`JitConfig::exact_faults`](crate::JitConfig::exact_faults) is set; cause,
+/// pc and address are exact.
 pub trait Executor {
     /// Runs `hart` until the budget is spent, `preempt` is not zero at a
     /// safepoint (every backward jump, call and indirect jump comes to one),
     /// or the guest does what only the caller can answer.
+    ///
+    /// It takes what it finds of host stack, up to 512 KiB: guest calls are
+    /// host calls in compiled code, until the stack has 32 KiB left. Then they
+    /// start over with an empty one, so guest recursion has no limit. Where
+    /// fewer than 48 KiB are left, all is interpreted, which takes 16 KiB. The
+    /// stack is the calling thread's; on another one, a coroutine's,
+    /// [`JitConfig::coroutine_stack_bytes`](crate::JitConfig::coroutine_stack_bytes)
+    /// says how much there is. Bounds are asked for once per thread: the main
+    /// thread's stack limit must not shrink afterwards.
     fn run(
         &mut self,
         hart: &mut Hart,

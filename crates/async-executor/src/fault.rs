@@ -6,7 +6,8 @@
 //! inside generated code, the pc in its arena, the address in its guest space
 //! or guards), notes pc and address in the hart, and makes the thread go on
 //! at the end of [`enter`](crate::enter::enter). All else goes to whoever
-//! handled the signal before.
+//! handled the signal before; so does the same signal where a process sent it,
+//! whatever address it says.
 //!
 //! - **F1** The handler only reads its thread's [`Frame`], writes engine
 //!   words of the hart that is running on this thread, and the context.
@@ -60,8 +61,13 @@ pub(crate) fn install() {
             unsafe {
                 let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
                 action.sa_sigaction = on_fault as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+                // One at a time: sent ones could nest until the alternate
+                // stack is full.
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
                 libc::sigemptyset(&raw mut action.sa_mask);
+                for signal in SIGNALS {
+                    libc::sigaddset(&raw mut action.sa_mask, signal);
+                }
                 let mut previous: libc::sigaction = MaybeUninit::zeroed().assume_init();
                 let installed = libc::sigaction(signal, &raw const action, &raw mut previous);
                 assert_eq!(installed, 0, "sigaction on a standard signal cannot fail");
@@ -72,8 +78,11 @@ pub(crate) fn install() {
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: F1: the kernel's structure. Codes above 0 are the kernel's own;
+    // what a process sends has others, and no fault's address.
+    let is_sent = unsafe { (*info).si_code <= 0 };
     let frame = FRAME.get();
-    if !frame.is_null() {
+    if !frame.is_null() && !is_sent {
         // SAFETY: F1, F2: the frame is valid while set, info and context are
         // the kernel's, and the hart is this thread's.
         let handled = unsafe { leave_generated_code(&*frame, info, context) };
@@ -82,7 +91,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         }
     }
     // SAFETY: F1: not ours; arguments as the kernel gave them.
-    unsafe { pass_on(signal, info, context) };
+    unsafe { pass_on(signal, info, context, is_sent) };
 }
 
 /// Redirects the thread out of generated code if the fault is the guest's.
@@ -119,16 +128,24 @@ unsafe fn leave_generated_code(
 ///
 /// # Safety
 /// Called from the handler with the kernel's arguments.
-unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, is_sent: bool) {
     let index = usize::from(signal != SIGNALS[0]);
     let Some(previous) = PREVIOUS.get().map(|all| &all[index]) else {
         return;
     };
     match previous.sa_sigaction {
+        // Faults cannot be ignored.
+        libc::SIG_IGN if is_sent => {}
         libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: restores the default; the faulting instruction is
-            // executed again and the process ends as it would have.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            // SAFETY: restores the default. The faulting instruction is
+            // executed again and the process ends as it would have; where
+            // there is none, the signal has to come again, after the handler.
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL);
+                if is_sent {
+                    libc::raise(signal);
+                }
+            }
         }
         handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
             // SAFETY: with SA_SIGINFO it is a function of this type.

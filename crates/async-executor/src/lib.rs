@@ -27,9 +27,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code stands in four modules: `cache::arena` (executable memory),
+//! Unsafe code stands in five modules: `cache::arena` (executable memory),
 //! `enter` (the way into generated code and back), `fault` (host faults become
-//! guest traps) and `executor` (the loop around them).
+//! guest traps), `stack` (the bounds of a thread's stack) and `executor` (the
+//! loop around them).
 
 #![deny(unsafe_code)]
 
@@ -55,6 +56,15 @@ mod enter;
     reason = "one rule covers the accesses of a block"
 )]
 mod fault;
+#[allow(
+    unsafe_code,
+    reason = "asks the system for the bounds of a thread's stack: rule S1"
+)]
+#[allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one rule covers the accesses of a block"
+)]
+mod stack;
 #[allow(
     unsafe_code,
     reason = "the run loop around generated code: rules X1 to X3"

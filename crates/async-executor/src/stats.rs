@@ -30,14 +30,20 @@ pub struct JitStats {
     pub insts_not_translated: u64,
     /// Host instructions emitted.
     pub host_insts: u64,
-    /// Host code, in bytes.
+    /// Host code emitted, in bytes; that of dropped regions included.
     pub code_bytes: u64,
     /// Time spent compiling, on whatever threads.
     pub compile_ns: u64,
     /// Regions that could not be compiled; their blocks stay interpreted.
     pub regions_failed: u64,
-    /// Regions compiled in vain: the code had changed, or the cache is full.
+    /// Regions compiled in vain: the code had changed, or there was no room.
     pub regions_discarded: u64,
+    /// Times that code memory was full: all code was dropped and what was hot
+    /// compiled again.
+    pub caches_retired: u64,
+    /// Compile threads that the host refused; what they would have compiled
+    /// stays interpreted.
+    pub compile_threads_refused: u64,
     /// Regions dropped because their guest code changed.
     pub regions_invalidated: u64,
     /// Entries into compiled code from the run loop.

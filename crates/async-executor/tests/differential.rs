@@ -13,6 +13,7 @@ use async_executor::{
     Budget, Executor, Exit, HybridExecutor, InterpreterExecutor, JitConfig, JitExecutor,
 };
 use vm_core::hart::Hart;
+use vm_core::isa::format::Kind;
 use vm_core::isa::{Inst, Op, TABLE, decode};
 use vm_core::mem::{GuestMemory, Prot};
 use vm_core::{FReg, GuestAddr, XReg};
@@ -224,8 +225,10 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
         }
         let mut w = (rng.next() as u32 & !row.mask) | row.matches;
         match row.format {
-            "B" | "J" | "Jalr" | "Nullary" | "Fence" if row.op != Op::Fence => continue,
-            "Csr" | "Csri" => {
+            Kind::B | Kind::J | Kind::Jalr | Kind::Nullary | Kind::Fence if row.op != Op::Fence => {
+                continue;
+            }
+            Kind::Csr | Kind::Csri => {
                 // Flags and mode; counters differ between runs.
                 let csr = rng.pick(&[1, 1, 2, 3]);
                 w = w & 0x000f_ffff | csr << 20;
@@ -234,11 +237,11 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
                     w = w & !(31 << 15) & !(7 << 12) | 2 << 12;
                 }
             }
-            "Load" | "S" | "FLoad" | "FStore" if rng.chance(97) => {
+            Kind::Load | Kind::S | Kind::FLoad | Kind::FStore if rng.chance(97) => {
                 w = w & !(31 << 15) | (XReg::S0 as u32) << 15;
             }
             // Aligned for every width.
-            "Lr" | "Amo" => w = w & !(31 << 15) | (XReg::S0 as u32) << 15,
+            Kind::Lr | Kind::Amo => w = w & !(31 << 15) | (XReg::S0 as u32) << 15,
             _ => {}
         }
         let Ok(decoded) = decode(w) else { continue };
@@ -248,7 +251,7 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
         }
         // Static modes are rare in real code, and all go one way.
         if has_rounding_field(decoded.inst) && rng.chance(80) {
-            let rm = if row.format == "FToX" { 1 } else { 7 };
+            let rm = if row.format == Kind::FToX { 1 } else { 7 };
             w = w & !(7 << 12) | rm << 12;
         }
         return w;
@@ -258,7 +261,7 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
 fn has_rounding_field(inst: Inst) -> bool {
     matches!(
         inst.op().row().format,
-        "FR" | "FR1" | "FR4" | "FToX" | "XToF"
+        Kind::FR | Kind::FR1 | Kind::FR4 | Kind::FToX | Kind::XToF
     )
 }
 
@@ -420,8 +423,12 @@ fn check(seed: u64) -> usize {
 
 fn blocks_of(program: &Program) -> usize {
     let ends = |w: &&u32| {
-        decode(**w)
-            .is_ok_and(|d| matches!(d.inst.op().row().format, "B" | "J" | "Jalr" | "Nullary"))
+        decode(**w).is_ok_and(|d| {
+            matches!(
+                d.inst.op().row().format,
+                Kind::B | Kind::J | Kind::Jalr | Kind::Nullary
+            )
+        })
     };
     program.words.iter().filter(ends).count()
 }

@@ -516,26 +516,161 @@ fn code_that_was_mapped_anew_is_decoded_anew() {
     }
 }
 
-#[test]
-fn a_full_code_cache_leaves_the_guest_interpreted() {
-    let mut code = String::new();
-    for i in 0..400 {
+/// More code than the smallest cache holds, run A1 times: functions that call
+/// each other 300 deep, so that compiled frames wait below when it is full.
+fn large_guest() -> GuestMemory {
+    const FUNCTIONS: usize = 300;
+    let mut code = String::from("again: jal ra, f0\naddi a1, a1, -1\nbnez a1, again\nebreak\n");
+    for i in 0..FUNCTIONS {
+        let callee = if i + 1 < FUNCTIONS { i + 1 } else { i };
         code.push_str(&format!(
-            "f{i}: addi a0, a0, {i}\nbeqz a2, g{i}\nxor a3, a3, a0\ng{i}: j f{}\n",
-            i + 1
+            "f{i}: addi sp, sp, -8
+            sd ra, 0(sp)
+            addi a0, a0, {i}
+            li t0, {last}
+            li t1, {i}
+            beq t0, t1, g{i}
+            jal ra, f{callee}
+            xor a3, a3, a0
+            g{i}: ld ra, 0(sp)
+            addi sp, sp, 8
+            ret\n",
+            last = FUNCTIONS - 1
         ));
     }
-    code.push_str("f400: addi a1, a1, -1\nbeqz a1, out\nj f0\nout: ebreak");
-    let memory = memory(&code);
+    // Afterwards: a loop that is worth compiling.
+    code.push_str("loop: addi a0, a0, 1\nbne a0, a1, loop\nebreak");
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    memory.map(TEXT, 0x8000, Prot::READ | Prot::WRITE).unwrap();
+    memory.write_bytes(TEXT, &assemble(&code).unwrap()).unwrap();
+    memory.protect(TEXT, 0x8000, Prot::EXEC).unwrap();
+    memory.map(DATA, 0x8000, Prot::READ | Prot::WRITE).unwrap();
+    memory
+}
+
+/// What a large guest computes, run in slices of `budget`.
+fn end_of_large_guest(
+    memory: &GuestMemory,
+    engine: &mut dyn Executor,
+    rounds: u64,
+    budget: Budget,
+) -> u64 {
+    end_with_stack(memory, engine, rounds, budget, 0)
+}
+
+/// The same on one of four stacks.
+fn end_with_stack(
+    memory: &GuestMemory,
+    engine: &mut dyn Executor,
+    rounds: u64,
+    budget: Budget,
+    stack: u64,
+) -> u64 {
+    let mut hart = Hart::new(TEXT);
+    hart.set_x(XReg::A1, rounds);
+    hart.set_x(XReg::Sp, DATA.0 + 0x2000 * (stack + 1));
+    loop {
+        match engine.run(&mut hart, memory, budget, &NEVER) {
+            Exit::Breakpoint => return hart.x(XReg::A0) ^ hart.x(XReg::A3) << 32,
+            Exit::BudgetSpent => {}
+            other => panic!("{other}"),
+        }
+    }
+}
+
+fn tiny_cache() -> JitConfig {
     let mut config = eager();
     config.code_bytes_max = 0;
-    config.region_insts_max = 4;
-    let mut jit = JitExecutor::new(config);
+    config.region_insts_max = 8;
+    config.inline_insts_max = 0;
+    config
+}
+
+#[test]
+fn a_full_code_cache_is_emptied_and_filled_again() {
+    let memory = large_guest();
+    let rounds = 8;
+    let mut interp = InterpreterExecutor::new();
+    let expected = end_of_large_guest(&memory, &mut interp, rounds, Budget::Unlimited);
+    for budget in [Budget::Unlimited, Budget::Instructions(997)] {
+        let mut jit = JitExecutor::new(tiny_cache());
+        let end = end_of_large_guest(&memory, &mut jit, rounds, budget);
+        assert_eq!(end, expected, "{budget:?}");
+        let retired = jit.stats().caches_retired;
+        assert!(retired >= 3, "{retired}");
+        assert!(jit.stats().code_bytes > retired * (56 << 10));
+
+        // And still it compiles.
+        let before = jit.interp_stats().insts;
+        let text = assemble("addi a0, a0, 1\nbne a0, a1, -4").unwrap();
+        let mut bytes = vec![0; 0x8000];
+        memory.read_bytes(TEXT, &mut bytes).unwrap();
+        let at = bytes.windows(8).position(|bytes| bytes == text).unwrap();
+        let mut hart = Hart::new(GuestAddr(TEXT.0 + at as u64));
+        hart.set_x(XReg::A1, 1_000_000);
+        let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, 1_000_000));
+        let interpreted = jit.interp_stats().insts - before;
+        assert!(interpreted < 10_000, "{interpreted}");
+    }
+}
+
+#[test]
+fn a_code_cache_that_several_executors_share_is_emptied_under_all_of_them() {
+    let memory = large_guest();
+    let mut interp = InterpreterExecutor::new();
+    let expected = end_of_large_guest(&memory, &mut interp, 6, Budget::Unlimited);
+    let context = AsyncExecutionContext::new(tiny_cache());
+    thread::scope(|scope| {
+        for i in 0..4 {
+            let (memory, context) = (&memory, context.clone());
+            scope.spawn(move || {
+                let preference = [Preference::Jit, Preference::Automatic][i % 2];
+                let mut engine = HybridExecutor::with_context(context, preference);
+                let budget = Budget::Unlimited;
+                let end = end_with_stack(memory, &mut engine, 6, budget, i as u64);
+                assert_eq!(end, expected, "{preference:?}");
+            });
+        }
+    });
+    assert!(context.stats().caches_retired >= 3);
+}
+
+#[test]
+fn a_guest_that_keeps_rewriting_its_code_keeps_running_compiled_code() {
+    // The loop at `body` is rewritten before each of A2 rounds.
+    let code = "
+        outer: sw t2, 0(s2)
+        xor t2, t2, s4
+        fence.i
+        li a1, 50
+        body: addi a0, a0, 1
+        addi a1, a1, -1
+        bnez a1, body
+        addi a2, a2, -1
+        bnez a2, outer
+        ebreak";
+    let memory = memory(code);
+    let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+    memory.protect(TEXT, 0x4000, all).unwrap();
+    let word = |text: &str| {
+        let bytes = assemble(text).unwrap();
+        u64::from(u32::from_le_bytes(bytes.try_into().unwrap()))
+    };
+    let (one, three) = (word("addi a0, a0, 1"), word("addi a0, a0, 3"));
+    let rounds = 2000;
+    let mut jit = JitExecutor::new(tiny_cache());
     let mut hart = Hart::new(TEXT);
-    hart.set_x(XReg::A1, 200);
+    hart.set_x(XReg::A2, rounds);
+    hart.set_x(XReg::S2, TEXT.0 + 16);
+    hart.set_x(XReg::T2, one);
+    hart.set_x(XReg::S4, one ^ three);
     let exit = jit.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
-    let expected: u64 = (0..400).sum::<u64>() * 200;
-    assert_eq!((exit, hart.x(XReg::A0)), (Exit::Breakpoint, expected));
+    assert_eq!(
+        (exit, hart.x(XReg::A0)),
+        (Exit::Breakpoint, 2 * 50 * rounds)
+    );
+    assert!(jit.stats().caches_retired >= 2, "{:?}", jit.stats());
 }
 
 #[test]
@@ -792,4 +927,41 @@ fn a_cycle_of_small_regions_can_be_preempted() {
             assert_eq!(exit, Exit::Preempted);
         });
     }
+}
+
+/// It is the hart's, not the executor's.
+#[test]
+fn instret_never_goes_back_when_a_hart_changes_its_executor() {
+    let code = "
+        li a1, 100000
+        loop: addi a1, a1, -1
+        bnez a1, loop
+        rdinstret a2
+        ecall
+        rdinstret a3
+        ebreak";
+    let memory = memory(code);
+    for mut first in engines() {
+        for mut second in engines() {
+            let mut hart = Hart::new(TEXT);
+            let exit = first.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+            assert_eq!(exit, Exit::Ecall);
+            hart.set_pc(GuestAddr(hart.pc().0 + 4));
+            let exit = second.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+            assert_eq!(exit, Exit::Breakpoint);
+            assert!(hart.x(XReg::A3) > hart.x(XReg::A2), "{:?}", hart.state.x);
+        }
+    }
+    let (mut first, mut second) = (InterpreterExecutor::new(), InterpreterExecutor::new());
+    let mut hart = Hart::new(TEXT);
+    let exit = first.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Ecall);
+    hart.set_pc(GuestAddr(hart.pc().0 + 4));
+    let exit = second.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+    assert_eq!(exit, Exit::Breakpoint);
+    assert_eq!(
+        hart.x(XReg::A3) - hart.x(XReg::A2),
+        1,
+        "an ecall does not retire"
+    );
 }

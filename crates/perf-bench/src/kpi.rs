@@ -115,6 +115,7 @@ impl KpiRow {
             requirement: self.requirement,
             bar: self.bar,
             verdict: self.judge(value),
+            reason: None,
         }
     }
 }
@@ -136,6 +137,8 @@ pub struct KpiEntry {
     pub bar: Option<f64>,
     /// How the value stands.
     pub verdict: Verdict,
+    /// Why there is no value, if whoever ran the benchmarks has said so.
+    pub reason: Option<String>,
 }
 
 /// How many entries have which verdict.

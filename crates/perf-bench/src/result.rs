@@ -116,6 +116,11 @@ pub enum Status {
         /// What happened.
         reason: String,
     },
+    /// It was stopped from outside, which says nothing about it.
+    Interrupted {
+        /// What stopped it.
+        reason: String,
+    },
     /// It ran, but what it computed is wrong or the setting was not as assumed:
     /// its numbers mean nothing.
     Invalid {
@@ -125,12 +130,13 @@ pub enum Status {
 }
 
 impl Status {
-    /// `pass`, `fail` or `invalid`.
+    /// `pass`, `fail`, `interrupted` or `invalid`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Fail { .. } => "fail",
+            Self::Interrupted { .. } => "interrupted",
             Self::Invalid { .. } => "invalid",
         }
     }
@@ -140,7 +146,9 @@ impl Status {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Pass => None,
-            Self::Fail { reason } | Self::Invalid { reason } => Some(reason),
+            Self::Fail { reason } | Self::Interrupted { reason } | Self::Invalid { reason } => {
+                Some(reason)
+            }
         }
     }
 
@@ -229,6 +237,16 @@ impl BenchmarkResult {
         let mut result = Self::new(id);
         result.mark_failed(reason);
         result
+    }
+
+    /// A result of which nothing is known, because something stopped the benchmark.
+    #[must_use]
+    pub fn interrupted(id: BenchmarkId, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self {
+            status: Status::Interrupted { reason },
+            ..Self::new(id)
+        }
     }
 
     /// Sets the number of threads that ran the body.

@@ -270,7 +270,7 @@ impl SuiteRun {
         self.results
     }
 
-    /// Benchmarks that ran: passed, failed and invalid ones.
+    /// Benchmarks that ran: passed, failed, interrupted and invalid ones.
     #[must_use]
     pub fn total(&self) -> usize {
         self.results.len()

@@ -3,7 +3,7 @@
 //! After an intended change, `UPDATE_EXPECT=1 cargo test -p perf-bench` rewrites
 //! the files in `tests/golden`; their diff is what users of the formats will see.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use perf_bench::gate::{
@@ -100,6 +100,7 @@ fn report() -> Report {
         .unwrap();
 
     let failed = BenchmarkResult::failed("demo/broken".parse().unwrap(), "panicked: no memory");
+    let stopped = BenchmarkResult::interrupted("demo/stopped".parse().unwrap(), "Ctrl-C");
     let mut invalid = BenchmarkResult::new("demo/wrong".parse().unwrap());
     invalid
         .record_kpi("demo.never", 1e9, Unit::PerSecond)
@@ -108,10 +109,15 @@ fn report() -> Report {
 
     let mut report = Report::new(
         context,
-        vec![sampled, unsampled, failed, invalid],
+        vec![sampled, unsampled, failed, stopped, invalid],
         &KpiTable::parse(TABLE).unwrap(),
     );
     report.gate = Some(compared());
+    for kpi in &mut report.kpis {
+        if kpi.id == "demo.never" {
+            kpi.reason = Some("demo/wrong is invalid".to_owned());
+        }
+    }
     report
 }
 
@@ -192,9 +198,7 @@ fn check(format: Format) {
 
 #[track_caller]
 fn compare(found: &str, golden: &str) {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", golden]
-        .iter()
-        .collect();
+    let path = Path::new("tests/golden").join(golden);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, found).unwrap();
     }

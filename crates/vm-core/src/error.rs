@@ -76,6 +76,11 @@ pub enum MemoryError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// Pages of different permissions would alternate too often.
+    Runs {
+        /// Most runs of pages with the same permissions.
+        limit: usize,
+    },
 }
 
 impl fmt::Display for MemoryError {
@@ -112,6 +117,10 @@ impl fmt::Display for MemoryError {
             } => write!(
                 f,
                 "{bytes} more bytes than the {mapped_bytes} mapped exceed the memory limit of {limit_bytes}; raise it (hartloom: --memory)"
+            ),
+            MemoryError::Runs { limit } => write!(
+                f,
+                "more than {limit} runs of pages with the same permissions; give neighbouring pages the same ones"
             ),
         }
     }

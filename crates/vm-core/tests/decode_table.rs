@@ -15,6 +15,7 @@ use vm_core::isa::asm::{assemble, assemble_inst};
 use vm_core::isa::compressed::{COMPRESSED, compress, expand, row_of};
 use vm_core::isa::disasm::disassemble_half;
 use vm_core::isa::doc::isa_table_markdown;
+use vm_core::isa::format::Kind;
 use vm_core::isa::{Row, TABLE, decode};
 use vm_core::{FReg, XReg};
 
@@ -49,7 +50,10 @@ impl Random {
 /// Rounding modes 5 and 6 are all that the formats reserve.
 fn is_of_table(w: u32) -> bool {
     TABLE.iter().any(|row| {
-        let has_mode = matches!(row.format, "FR" | "FR1" | "FR4" | "FToX" | "XToF");
+        let has_mode = matches!(
+            row.format,
+            Kind::FR | Kind::FR1 | Kind::FR4 | Kind::FToX | Kind::XToF
+        );
         w & row.mask == row.matches && !(has_mode && matches!((w >> 12) & 7, 5 | 6))
     })
 }
@@ -157,13 +161,13 @@ fn every_row_has_words() {
 
 #[test]
 fn the_page_about_instructions_is_up_to_date() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/isa-table.md");
+    let page = Path::new("../../docs/isa-table.md");
     let text = isa_table_markdown();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&page, text).unwrap();
+        fs::write(page, text).unwrap();
         return;
     }
-    let found = fs::read_to_string(&page).unwrap_or_default();
+    let found = fs::read_to_string(page).unwrap_or_default();
     assert!(
         found == text,
         "docs/isa-table.md is not what the tables say: run the test with UPDATE_EXPECT=1"
@@ -264,7 +268,7 @@ fn normalise(text: &str, pc: Option<u64>, csr_number: impl Fn(&str) -> Option<u1
     let is_jump = matches!(name, "jal" | "c.j" | "c.beqz" | "c.bnez")
         || TABLE
             .iter()
-            .any(|row| row.mnemonic == name && row.format == "B");
+            .any(|row| row.mnemonic == name && row.format == Kind::B);
     let mut out = name.to_owned();
     let operands: Vec<&str> = operands
         .split(',')
@@ -385,7 +389,7 @@ fn objdump_reads_the_same() {
         code.extend(half.to_le_bytes());
     }
     let Some((version, listing)) = objdump(&code) else {
-        eprintln!("skipped: riscv64-linux-gnu-objdump is not installed");
+        eprintln!("skipped: disassembly with riscv64-linux-gnu-objdump, which is not installed");
         return;
     };
     assert_eq!(
@@ -449,7 +453,11 @@ fn objdump_reads_the_same() {
             difference.reason
         );
     }
-    eprintln!("{same} of {} encodings read the same", listing.len());
+    eprintln!(
+        "compared: disassembly of {} encodings with riscv64-linux-gnu-objdump",
+        listing.len()
+    );
+    eprintln!("{same} read the same");
     assert!(
         differences.is_empty(),
         "{} differences from objdump, the first:\n{}",

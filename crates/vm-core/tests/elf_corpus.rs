@@ -463,15 +463,22 @@ fn damaged_segments_are_named() {
     );
 }
 
+/// Its headers were run: they lie at 0, in a segment that may be executed.
+#[test]
+fn a_shared_library_has_no_entry() {
+    check_refused(&with(pie(), 24, 0_u64), "a shared library is not a program");
+}
+
 #[test]
 fn an_entry_is_even_and_executable() {
-    for entry in [0, 0x1_0300, 0x1_1300, 0xfffe, 0x1_0ffe, u64::MAX - 1] {
+    for entry in [0x1_0300, 0x1_1300, 0xfffe, 0x1_0ffe, u64::MAX - 1] {
         check_refused(
             &with(fixed(), 24, entry),
             &format!("entry {entry:#x} lies in no executable segment"),
         );
     }
     check_refused(&with(fixed(), 24, 0x1_0201_u64), "entry 0x10201 is odd");
+    check_refused(&with(fixed(), 24, 0_u64), "the entry is 0x0");
     check_refused(
         &with(fixed(), ph(0, P_FLAGS), R | W),
         "entry 0x10200 lies in no executable",
@@ -1037,11 +1044,11 @@ fn compile(name: &str, source: &str, flags: &[&str]) -> Option<Vec<u8>> {
         Ok(done) if done.status.success() => Some(std::fs::read(to).unwrap()),
         Ok(done) => {
             let message = String::from_utf8_lossy(&done.stderr).into_owned();
-            eprintln!("skipped: {GCC} {flags:?} does not link here: {message}");
+            eprintln!("skipped: an ELF of {GCC} {flags:?}, which does not link here: {message}");
             None
         }
         Err(error) => {
-            eprintln!("skipped: {GCC} does not run here: {error}");
+            eprintln!("skipped: ELFs of {GCC}, which does not run here: {error}");
             None
         }
     }

@@ -40,20 +40,33 @@ pub trait Engine: Executor {
     fn counters(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Makes an engine for a [`Process`](crate::Process), which has one hart and
-/// shares its memory with nobody, so that its atomics need not be atomic
-/// ([`JitConfig::single_hart`]).
+/// Makes an engine for a [`Process`](crate::Process).
 #[must_use]
 pub fn build_engine(kind: EngineKind) -> Box<dyn Engine> {
-    let alone = |mut config: JitConfig| {
-        config.single_hart = true;
-        config
-    };
+    build_engine_with(kind, jit_config(kind))
+}
+
+/// Makes an engine that compiles as `config` says, if it compiles.
+#[must_use]
+pub fn build_engine_with(kind: EngineKind, config: JitConfig) -> Box<dyn Engine> {
     match kind {
         EngineKind::Interp => Box::new(InterpreterExecutor::new()),
-        EngineKind::Jit => Box::new(JitExecutor::new(alone(JitConfig::foreground()))),
-        EngineKind::Hybrid => Box::new(HybridExecutor::new(alone(JitConfig::background()))),
+        EngineKind::Jit => Box::new(JitExecutor::new(config)),
+        EngineKind::Hybrid => Box::new(HybridExecutor::new(config)),
     }
+}
+
+/// How engines compile for a [`Process`](crate::Process), which has one hart
+/// and shares its memory with nobody, so that its atomics need not be atomic
+/// ([`JitConfig::single_hart`]).
+#[must_use]
+pub fn jit_config(kind: EngineKind) -> JitConfig {
+    let mut config = match kind {
+        EngineKind::Interp | EngineKind::Jit => JitConfig::foreground(),
+        EngineKind::Hybrid => JitConfig::background(),
+    };
+    config.single_hart = true;
+    config
 }
 
 impl Engine for InterpreterExecutor {
@@ -90,7 +103,9 @@ fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
         ("jit_regions_compiled", stats.regions_compiled),
         ("jit_regions_failed", stats.regions_failed),
         ("jit_regions_discarded", stats.regions_discarded),
+        ("jit_caches_retired", stats.caches_retired),
         ("jit_regions_invalidated", stats.regions_invalidated),
+        ("jit_compile_threads_refused", stats.compile_threads_refused),
         ("jit_blocks_compiled", stats.blocks_compiled),
         ("jit_insts_compiled", stats.insts_compiled),
         ("jit_insts_not_translated", stats.insts_not_translated),

@@ -110,6 +110,10 @@ impl fmt::Display for LoadError {
                 path.display()
             ),
             LoadError::Elf { path, source } => write!(f, "{}: {source}", path.display()),
+            LoadError::Stack(source @ StackError::TooLong { .. }) => write!(
+                f,
+                "{source}; the stack is at most a quarter of the memory limit (hartloom: --memory)"
+            ),
             LoadError::Stack(source) => write!(f, "{source}"),
             LoadError::Memory(source) => write!(f, "{source}"),
             LoadError::Random(source) => write!(f, "the host gives no random bytes: {source}"),

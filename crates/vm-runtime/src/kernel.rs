@@ -14,7 +14,7 @@ use crate::signal::Signal;
 use crate::space::Space;
 use crate::syscall::signal::Signals;
 use crate::syscall::table::{self, NUMBER_COUNT};
-use crate::syscall::{Limits, Waiting};
+use crate::syscall::{Bounce, Limits, Waiting};
 use crate::vfs::{FdTable, OpenFile};
 
 /// Longest short name of a process, without NUL.
@@ -40,7 +40,7 @@ pub(crate) struct Kernel {
     pub(crate) bias: u64,
     pub(crate) strace: Option<Box<dyn io::Write + Send>>,
     /// Bulk data on its way between guest and host.
-    pub(crate) bounce: Vec<u8>,
+    pub(crate) bounce: Bounce,
     /// A wait that was interrupted.
     pub(crate) waiting: Option<Waiting>,
     /// Calls by number; the last counts numbers out of range.
@@ -97,11 +97,13 @@ impl Kernel {
     }
 
     /// The end of a program whose own instruction at `pc` raised a signal.
-    pub(crate) fn fault(&self, signal: Signal, pc: GuestAddr, mut why: String) -> Outcome {
-        if let Some(handler) = self.signals.handler(signal) {
-            why = format!("{why}; the program's handler at {handler:#x} cannot be called yet");
+    pub(crate) fn fault(&self, signal: Signal, pc: GuestAddr, why: String) -> Outcome {
+        Outcome::Signalled {
+            signal,
+            pc,
+            why,
+            handler: self.signals.handler(signal),
         }
-        Outcome::Signalled { signal, pc, why }
     }
 
     /// An address with the function it is in: `0x10452 <main+0x12>`.

@@ -49,7 +49,7 @@ mod syscall;
 mod vfs;
 
 pub use config::{DEFAULT_MEMORY_BYTES, MEMORY_BYTES_MAX, ProcessConfig, Stdio};
-pub use engine::{Engine, EngineKind, build_engine};
+pub use engine::{Engine, EngineKind, build_engine, build_engine_with, jit_config};
 pub use error::{LoadError, PROGRAM_BYTES_MAX};
 pub use kernel::ProcessStats;
 pub use outcome::Outcome;

@@ -20,6 +20,9 @@ pub enum Outcome {
         pc: GuestAddr,
         /// What led to the signal, for people.
         why: String,
+        /// The program's handler, which should have been called instead:
+        /// handlers are not run yet.
+        handler: Option<GuestAddr>,
     },
     /// It waits for something that nobody is left to do. On Linux it would
     /// hang.
@@ -48,12 +51,14 @@ impl Outcome {
         }
     }
 
-    /// Whether people should be told why: a fault of the program, and not the
-    /// quiet end by a signal such as `SIGPIPE`.
+    /// Whether people should be told why: a fault of the program or a handler
+    /// that was not run, and not the quiet end by a signal such as `SIGPIPE`.
     #[must_use]
     pub fn deserves_message(&self) -> bool {
         match self {
-            Outcome::Signalled { signal, .. } => signal.default_action() == DefaultAction::Abort,
+            Outcome::Signalled {
+                signal, handler, ..
+            } => signal.default_action() == DefaultAction::Abort || handler.is_some(),
             Outcome::Deadlocked { .. } => true,
             Outcome::Exited(_) | Outcome::Interrupted => false,
         }
@@ -64,7 +69,22 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Exited(status) => write!(f, "exited with status {}", status & 0xff),
-            Outcome::Signalled { signal, why, .. } => write!(f, "{signal}: {why}"),
+            Outcome::Signalled {
+                signal,
+                why,
+                handler,
+                ..
+            } => {
+                write!(f, "{signal}: {why}")?;
+                let number = signal.number();
+                match handler {
+                    None => Ok(()),
+                    Some(handler) => write!(
+                        f,
+                        "; signal {number} has a handler, which hartloom does not run yet (at {handler})"
+                    ),
+                }
+            }
             Outcome::Deadlocked { why, .. } => write!(f, "deadlock: {why}"),
             Outcome::Interrupted => f.write_str("interrupted"),
         }
@@ -84,6 +104,7 @@ mod tests {
             signal: Signal::SEGV,
             pc,
             why: String::new(),
+            handler: None,
         };
         assert_eq!(end.exit_status(), 139);
         assert!(end.deserves_message());

@@ -32,7 +32,7 @@ use crate::signal::Signal;
 use crate::space::Space;
 use crate::syscall::signal::Signals;
 use crate::syscall::table::NUMBER_COUNT;
-use crate::syscall::{Effect, Limits};
+use crate::syscall::{Bounce, Effect, Limits};
 use crate::vfs::{FdTable, OpenFile};
 
 /// Smallest stack that is worth starting a program with.
@@ -137,7 +137,7 @@ impl Process {
         let stack = GuestAddr(DEFAULT_STACK_TOP.0 - stack_bytes)..DEFAULT_STACK_TOP;
         let limits = Limits::new(stack_bytes);
         let mut files = FdTable::new(limits.open_files());
-        open_stdio(&mut files, config.stdio).map_err(LoadError::Stdio)?;
+        open_stdio(&mut files, config.stdio, config.closed_stdio).map_err(LoadError::Stdio)?;
         let mut cmdline = Vec::new();
         for arg in args {
             cmdline.extend_from_slice(arg);
@@ -148,7 +148,7 @@ impl Process {
             space: Space::new(loaded.base..loaded.brk_start, stack),
             files,
             cwd: None,
-            signals: Signals::default(),
+            signals: Signals::new(config.ignored_signals),
             limits,
             ids,
             pid: rustix::process::getpid().as_raw_nonzero().get(),
@@ -158,7 +158,7 @@ impl Process {
             program,
             bias: loaded.bias,
             strace: config.strace,
-            bounce: Vec::new(),
+            bounce: Bounce::default(),
             waiting: None,
             counts: Box::new([0; NUMBER_COUNT + 1]),
             unknown_calls: 0,
@@ -245,8 +245,12 @@ impl Process {
             && kernel.space.is_below_stack(addr, sp.unwrap_or(stack.end))
         {
             let bytes = stack.end.0 - stack.start.0;
+            let cut = match bytes < elf::DEFAULT_STACK_BYTES {
+                true => ", and is that small because the memory limit is (hartloom: --memory)",
+                false => "",
+            };
             why = format!(
-                "{why}; this looks like stack overflow: the stack of {bytes} bytes ends at {}",
+                "{why}; this looks like stack overflow: the stack of {bytes} bytes ends at {}{cut}",
                 stack.start
             );
         }
@@ -264,7 +268,7 @@ fn random_bytes() -> Result<[u8; 16], LoadError> {
 
 /// Makes descriptors 0, 1 and 2. The host's are duplicated, so that a guest
 /// closing its own leaves them open.
-fn open_stdio(files: &mut FdTable, stdio: Stdio) -> io::Result<()> {
+fn open_stdio(files: &mut FdTable, stdio: Stdio, closed: [bool; 3]) -> io::Result<()> {
     let fds: [Option<OwnedFd>; 3] = match stdio {
         Stdio::Inherit => {
             let duplicate = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().ok();
@@ -283,8 +287,8 @@ fn open_stdio(files: &mut FdTable, stdio: Stdio) -> io::Result<()> {
         }
         Stdio::Files(fds) => fds.map(Some),
     };
-    for (number, fd) in (0..).zip(fds) {
-        if let Some(fd) = fd {
+    for (number, (fd, closed)) in (0..).zip(fds.into_iter().zip(closed)) {
+        if let Some(fd) = fd.filter(|_| !closed) {
             files.insert_at(number, Arc::new(OpenFile::new(fd)?), false)?;
         }
     }

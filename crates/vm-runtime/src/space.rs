@@ -28,9 +28,16 @@ pub(crate) struct Space {
     pub(crate) mmap_top: GuestAddr,
     /// All of the stack.
     pub(crate) stack: Range<GuestAddr>,
-    /// Ranges read from files, disjoint, by start: dropping their pages must
-    /// not make them zero.
-    file_backed: BTreeMap<u64, u64>,
+    /// Ranges read from files, disjoint, by start.
+    files: BTreeMap<u64, FileRange>,
+}
+
+/// A range read from a file: dropping its pages must not make them zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileRange {
+    end: u64,
+    /// What is written there would have to reach the file.
+    shared: bool,
 }
 
 impl Space {
@@ -38,60 +45,100 @@ impl Space {
     pub(crate) fn new(image: Range<GuestAddr>, stack: Range<GuestAddr>) -> Space {
         let brk_start = image.end;
         let mmap_top = GuestAddr(stack.start.0.saturating_sub(STACK_GAP_BYTES));
-        let file_backed = BTreeMap::from([(image.start.0, image.end.0)]);
+        let program = FileRange {
+            end: image.end.0,
+            shared: false,
+        };
+        let files = BTreeMap::from([(image.start.0, program)]);
         Space {
             image,
             brk_start,
             brk: brk_start,
             mmap_top,
             stack,
-            file_backed,
+            files,
         }
     }
 
     /// Notes that a range was read from a file.
-    pub(crate) fn note_file(&mut self, range: Range<u64>) {
+    pub(crate) fn note_file(&mut self, range: Range<u64>, shared: bool) {
         self.forget_file(range.clone());
-        self.file_backed.insert(range.start, range.end);
+        let end = range.end;
+        self.files.insert(range.start, FileRange { end, shared });
     }
 
     /// Notes that a range is anonymous or unmapped now.
     pub(crate) fn forget_file(&mut self, range: Range<u64>) {
+        self.take_files(range);
+    }
+
+    /// Notes that pages have moved to where something else may have been, of
+    /// which `new_bytes` are new.
+    pub(crate) fn move_files(&mut self, from: Range<u64>, to: u64, new_bytes: u64) {
+        let moved = self.take_files(from.clone());
+        self.forget_file(to..to + new_bytes);
+        for (start, file) in moved {
+            let (start, end) = (start - from.start, file.end - from.start);
+            if start < new_bytes {
+                self.note_file(to + start..to + end.min(new_bytes), file.shared);
+            }
+        }
+    }
+
+    /// Takes out what of a range was read from files.
+    fn take_files(&mut self, range: Range<u64>) -> Vec<(u64, FileRange)> {
+        let parts = self.files_in(range);
+        for &(start, part) in &parts {
+            // Each lies within one that is known, of which the rest stays.
+            if let Some((&whole_start, &whole)) = self.files.range(..=start).next_back() {
+                self.files.remove(&whole_start);
+                if whole_start < start {
+                    let end = start;
+                    self.files.insert(whole_start, FileRange { end, ..whole });
+                }
+                if part.end < whole.end {
+                    self.files.insert(part.end, whole);
+                }
+            }
+        }
+        parts
+    }
+
+    /// What of a range was read from files, in order.
+    fn files_in(&self, range: Range<u64>) -> Vec<(u64, FileRange)> {
         // Ranges are disjoint: at most one begins below and reaches in.
-        if let Some((&start, &end)) = self.file_backed.range(..range.start).next_back()
-            && end > range.start
-        {
-            self.file_backed.insert(start, range.start);
-            if end > range.end {
-                self.file_backed.insert(range.end, end);
-            }
-        }
-        while let Some((&start, &end)) = self.file_backed.range(range.clone()).next() {
-            self.file_backed.remove(&start);
-            if end > range.end {
-                self.file_backed.insert(range.end, end);
-            }
-        }
+        let before = self.files.range(..range.start).next_back();
+        let within = self.files.range(range.clone());
+        let clipped = before.into_iter().chain(within).map(|(&start, &file)| {
+            let end = file.end.min(range.end);
+            (start.max(range.start), FileRange { end, ..file })
+        });
+        clipped.filter(|(start, file)| *start < file.end).collect()
     }
 
     /// The parts of a range that were not read from files.
     pub(crate) fn anonymous_parts(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut parts = Vec::new();
         let mut from = range.start;
-        let before = self.file_backed.range(..range.start).next_back();
-        for (&start, &end) in before
-            .into_iter()
-            .chain(self.file_backed.range(range.clone()))
-        {
+        for (start, file) in self.files_in(range.clone()) {
             if start > from {
                 parts.push(from..start);
             }
-            from = from.max(end);
+            from = file.end;
         }
         if from < range.end {
             parts.push(from..range.end);
         }
         parts
+    }
+
+    /// Where in a range the first page is that is shared with a file.
+    pub(crate) fn first_shared(&self, range: Range<u64>) -> Option<u64> {
+        let files = self.files_in(range);
+        files
+            .iter()
+            .find(|(_, file)| file.shared)
+            .map(|(start, _)| *start)
     }
 
     /// Whether a named range begins or ends here.
@@ -135,7 +182,7 @@ mod tests {
     #[test]
     fn file_ranges_are_cut_where_something_else_takes_their_place() {
         let mut space = space();
-        space.note_file(0x10_0000..0x20_0000);
+        space.note_file(0x10_0000..0x20_0000, false);
         space.forget_file(0x14_0000..0x18_0000);
         let parts = space.anonymous_parts(0x0f_0000..0x21_0000);
         assert_eq!(
@@ -147,12 +194,38 @@ mod tests {
             ]
         );
         assert_eq!(space.anonymous_parts(0x11_0000..0x12_0000), []);
-        space.note_file(0x14_0000..0x18_0000);
+        space.note_file(0x14_0000..0x18_0000, false);
         assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), []);
         space.forget_file(0..0x100_0000);
         assert_eq!(
             space.anonymous_parts(0x10_0000..0x20_0000),
             vec![0x10_0000..0x20_0000]
+        );
+    }
+
+    #[test]
+    fn shared_ranges_stay_so_when_they_are_cut_and_moved() {
+        let mut space = space();
+        space.note_file(0x10_0000..0x20_0000, true);
+        space.note_file(0x20_0000..0x21_0000, false);
+        space.forget_file(0x12_0000..0x13_0000);
+        assert_eq!(space.first_shared(0..0x40_0000), Some(0x10_0000));
+        assert_eq!(space.first_shared(0x12_0000..0x13_0000), None);
+        assert_eq!(space.first_shared(0x12_8000..0x40_0000), Some(0x13_0000));
+        assert_eq!(space.first_shared(0x20_0000..0x40_0000), None);
+        // A part of a range, cut, over something else.
+        space.note_file(0x30_1000..0x38_0000, false);
+        space.move_files(0x1f_0000..0x21_0000, 0x30_0000, 0x1_8000);
+        assert_eq!(space.first_shared(0x1f_0000..0x40_0000), Some(0x30_0000));
+        assert_eq!(space.first_shared(0x31_0000..0x40_0000), None);
+        assert_eq!(
+            space.anonymous_parts(0x1e_0000..0x40_0000),
+            [0x1f_0000..0x30_0000, 0x38_0000..0x40_0000]
+        );
+        space.move_files(0x30_0000..0x31_8000, 0x50_0000, 0x4_0000);
+        assert_eq!(
+            space.anonymous_parts(0x50_0000..0x54_0000),
+            vec![0x51_8000..0x54_0000]
         );
     }
 

@@ -7,7 +7,9 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::{TempDir, tiny_elf};
+use vm_runtime::EngineKind;
+
+use common::{TempDir, elf_of, tiny_elf};
 
 fn hartloom(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hartloom"))
@@ -197,6 +199,160 @@ fn an_engine_runs_the_smallest_program() {
     assert_eq!(lines.next(), None);
 }
 
+/// Runs a program from a shell that does something first; gives the status.
+fn run_from_shell(dir: &TempDir, before: &str, source: &str, after: &str) -> Option<i32> {
+    let path = dir.path("guest");
+    std::fs::write(&path, elf_of(source)).unwrap();
+    let script = format!("{before} exec \"$@\" {after}");
+    let output = Command::new("sh")
+        .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_hartloom"), "run"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.is_empty(), "{said}");
+    output.status.code()
+}
+
+/// Rust's runtime ignores SIGPIPE for itself, whatever the parent did.
+#[test]
+fn a_program_finds_those_signals_ignored_that_the_parent_ignored() {
+    // rt_sigaction(signal, NULL, sp - 64, 8), then exit with what is there.
+    let asks = |signal: u32| {
+        format!(
+            "li a7, 134; li a0, {signal}; li a1, 0; addi a2, sp, -64; li a3, 8; ecall
+             ld a0, -64(sp); li a7, 93; ecall"
+        )
+    };
+    let dir = TempDir::new("inherited-signals");
+    for (before, signal, expected) in [
+        ("", 13, 0),
+        ("trap '' PIPE;", 13, 1),
+        ("trap '' PIPE;", 15, 0),
+        ("trap '' TERM HUP;", 15, 1),
+        ("trap '' TERM HUP;", 13, 0),
+    ] {
+        let status = run_from_shell(&dir, before, &asks(signal), "");
+        assert_eq!(status, Some(expected), "signal {signal} after {before:?}");
+    }
+    // And a write to a pipe without readers then answers EPIPE.
+    let writes = "
+        li a7, 59; addi a0, sp, -64; li a1, 0; ecall
+        lw a0, -64(sp); li a7, 57; ecall
+        lw a0, -60(sp); mv a1, sp; li a2, 1; li a7, 64; ecall
+        neg a0, a0; li a7, 93; ecall";
+    assert_eq!(run_from_shell(&dir, "trap '' PIPE;", writes, ""), Some(32));
+    assert_eq!(run_from_shell(&dir, "", writes, ""), Some(128 + 13));
+}
+
+/// Rust's runtime opens `/dev/null` in the place of a closed standard file.
+#[test]
+fn standard_files_that_are_closed_are_closed_for_the_program() {
+    const EBADF: i32 = 9;
+    // fcntl(fd, F_GETFD)
+    let asks = |fd: u32| {
+        format!(
+            "li a7, 25; li a0, {fd}; li a1, 1; ecall
+             neg a0, a0; li a7, 93; ecall"
+        )
+    };
+    let dir = TempDir::new("inherited-files");
+    for (after, closed) in [("", 9), ("<&-", 0), (">&-", 1), ("2>&-", 2)] {
+        for fd in 0..3 {
+            let status = run_from_shell(&dir, "", &asks(fd), after);
+            let expected = if fd == closed { EBADF } else { 0 };
+            assert_eq!(status, Some(expected), "{fd} with {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_has_a_handler_ends_the_program_with_a_message() {
+    let dir = TempDir::new("handler");
+    let path = dir.path("guest");
+    // rt_sigaction(signal, {0x1234, 0, 0}, NULL, 8), then it comes.
+    let handles = |signal: u32, then: &str| {
+        format!(
+            "li t0, 0x1234; sd t0, -64(sp); sd zero, -56(sp); sd zero, -48(sp)
+             li a7, 134; li a0, {signal}; addi a1, sp, -64; li a2, 0; li a3, 8; ecall
+             li a7, 172; ecall
+             li a1, {signal}; {then}"
+        )
+    };
+    let kill = "li a7, 129; ecall";
+    for (signal, then) in [
+        (1, kill),
+        (6, kill),
+        (10, kill),
+        (14, kill),
+        (15, kill),
+        (17, kill),
+        (34, kill),
+        (11, "ld a0, 0(zero)"),
+        (5, "ebreak"),
+    ] {
+        std::fs::write(&path, elf_of(&handles(signal, then))).unwrap();
+        let output = hartloom(&["run", &path]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(128 + signal as i32), "{said}");
+        let expected =
+            format!("signal {signal} has a handler, which hartloom does not run yet (at 0x1234)");
+        assert!(said.starts_with("hartloom: "), "{said}");
+        assert!(said.trim_end().ends_with(&expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// The guest's files stand beside those of hartloom, which opens one more to
+/// look at a path.
+#[test]
+fn a_program_can_open_as_many_files_as_its_limit_says() {
+    const EMFILE: i32 = 24;
+    // Opens until it fails; exits with why, or with 1 after another count.
+    let source = "
+        li s0, 3
+     1: li a7, 56; li a0, -100; la a1, path; li a2, 0; ecall
+        bltz a0, 2f; addi s0, s0, 1; j 1b
+     2: neg a0, a0; li t0, 1024; beq s0, t0, 3f; li a0, 1
+     3: li a7, 93; ecall
+     path: .dword 0x6c756e2f7665642f, 0x6c # /dev/null";
+    let dir = TempDir::new("open-files");
+    let status = run_from_shell(&dir, "ulimit -S -n 300;", source, "");
+    assert_eq!(status, Some(EMFILE));
+}
+
+/// A quarter of the memory; what the program asks for is what there is.
+#[test]
+fn the_stack_is_as_large_as_its_limit_says_and_small_memory_is_blamed() {
+    let dir = TempDir::new("stack");
+    let path = dir.path("guest");
+    // prlimit64(0, RLIMIT_STACK, NULL, sp - 64); touch the last word of that
+    // many bytes below the top; then the one below, which ends it.
+    let source = "
+        li a7, 261; li a0, 0; li a1, 3; li a2, 0; addi a3, sp, -64; ecall
+        ld t0, -64(sp); li t1, 0xfff00000; sub t1, t1, t0
+        sd zero, 0(t1); sd zero, -8(t1)";
+    std::fs::write(&path, elf_of(source)).unwrap();
+    for (memory, bytes, small) in [("1M", 256 << 10, true), ("64M", 8 << 20, false)] {
+        let output = hartloom(&["run", "--memory", memory, &path]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(139), "{said}");
+        assert!(
+            said.contains(&format!("the stack of {bytes} bytes")),
+            "{said}"
+        );
+        assert_eq!(said.contains("--memory"), small, "{said}");
+    }
+    let argument = "x".repeat(100 << 10);
+    refused(
+        &["run", "--memory", "1M", &path, &argument],
+        125,
+        &["--memory"],
+    );
+    let help = String::from_utf8(hartloom(&["run", "--help"]).stdout).unwrap();
+    assert!(help.contains("stack"), "{help}");
+}
+
 #[test]
 fn help_says_what_statuses_mean_and_lists_are_printed() {
     let help = String::from_utf8(hartloom(&["--help"]).stdout).unwrap();
@@ -243,7 +399,45 @@ fn dump_shows_the_instructions_asked_for() {
     refused(
         &["dump", &path, "--function", "main"],
         125,
-        &["main", "stripped"],
+        &["main", "stripped", "--addr 0x10000"],
+    );
+    // As dump prints it: a decimal number to us.
+    refused(
+        &["dump", &path, "--addr", "10078"],
+        125,
+        &["executable at 0x275e", "did you mean 0x10078?"],
+    );
+}
+
+/// They named a function, and no program of this repository has names.
+#[test]
+fn the_examples_of_dump_work_on_the_programs_here() {
+    let help = String::from_utf8(hartloom(&["dump", "--help"]).stdout).unwrap();
+    let mut n_examples = 0;
+    for line in help.lines() {
+        let Some(example) = line.trim().strip_prefix("hartloom dump benches/") else {
+            continue;
+        };
+        // What the example shows stands behind two spaces.
+        let words = example.split("  ").next().unwrap();
+        let program = format!("../../benches/{words}");
+        let mut args = vec!["dump"];
+        args.extend(program.split(' '));
+        let output = hartloom(&args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{args:?}");
+        n_examples += 1;
+    }
+    assert_eq!(n_examples, 3, "{help}");
+}
+
+#[test]
+fn the_page_of_system_calls_is_what_the_command_prints() {
+    let printed = hartloom(&["syscalls", "--markdown"]).stdout;
+    let page = std::fs::read("../../docs/syscalls.md").unwrap();
+    assert!(
+        page == printed,
+        "docs/syscalls.md is not what the table says: run `cargo xtask codegen`"
     );
 }
 
@@ -251,10 +445,7 @@ fn dump_shows_the_instructions_asked_for() {
 /// interpreting instead would be many times slower without a word.
 #[test]
 fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
-    let guest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../benches/guests/bin/hello.elf"
-    );
+    let guest = "../../benches/guests/bin/hello.elf";
     for (engine, expected) in [("jit", 125), ("hybrid", 125), ("interp", 0)] {
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 9500000 && exec \"$@\"", "sh"])
@@ -269,5 +460,76 @@ fn too_little_address_space_for_code_is_an_error_and_no_slow_run() {
             expected == 125,
             "{message}"
         );
+    }
+}
+
+/// Guest recursion in compiled code is host recursion.
+#[test]
+fn deep_recursion_is_no_matter_of_the_hosts_stack_limit() {
+    // f(n) = n == 0 ? 0 : 1 + f(n - 1); exit(f(300000) % 100 + 42)
+    let code = "
+        li a0, 300000
+        jal ra, f
+        li a1, 100
+        remu a0, a0, a1
+        addi a0, a0, 42
+        li a7, 93
+        ecall
+        f: beqz a0, done
+        addi sp, sp, -8
+        sw ra, 0(sp)
+        addi a0, a0, -1
+        jal ra, f
+        addi a0, a0, 1
+        lw ra, 0(sp)
+        addi sp, sp, 8
+        done: ret";
+    let dir = TempDir::new("stack-limit");
+    let path = dir.path("recursion");
+    std::fs::write(&path, elf_of(code)).unwrap();
+    for engine in EngineKind::ALL {
+        for limit in ["128", "256", "512", "8192", "unlimited"] {
+            let output = Command::new("sh")
+                .args(["-c", &format!("ulimit -Ss {limit} && exec \"$@\""), "sh"])
+                .args([env!("CARGO_BIN_EXE_hartloom"), "run", "--engine"])
+                .args([engine.name(), &path])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(42), "{engine:?} {limit}: {said}");
+        }
+    }
+}
+
+/// Garbage in them was ignored once, and the run was not what was asked for.
+#[test]
+fn knobs_of_the_environment_that_are_wrong_are_named() {
+    let dir = TempDir::new("knobs");
+    let path = dir.path("tiny");
+    std::fs::write(&path, elf_of("li a7, 93\nli a0, 42\necall")).unwrap();
+    let names = [
+        "HARTLOOM_THRESHOLD",
+        "HARTLOOM_REGION_LIMIT",
+        "HARTLOOM_INLINE_MAX",
+        "HARTLOOM_INLINE_RECURSION",
+    ];
+    let run = |name: &str, value: &str, verb: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hartloom"));
+        command.args(verb).arg(&path).env(name, value);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    for name in names {
+        for value in ["", "many", "-1", "1.5", "99999999999"] {
+            for verb in [&["run"][..], &["dump", "--addr", "0x10078", "--host"]] {
+                let (status, said) = run(name, value, verb);
+                assert_eq!(status, Some(125), "{name}={value} {verb:?}: {said}");
+                assert!(said.contains(name), "{said}");
+                assert!(said.contains(&format!("{value:?}")), "{said}");
+            }
+        }
+        let (status, said) = run(name, "0", &["run", "--engine", "jit"]);
+        assert_eq!(status, Some(42), "{name}=0: {said}");
     }
 }

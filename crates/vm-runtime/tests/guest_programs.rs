@@ -2,8 +2,9 @@
 //!
 //! Output and status are compared with what the row expects and, where
 //! qemu-riscv64 is installed, with what it makes of the same program. Without
-//! a cross compiler the rows are skipped, and the test says so. The programs
-//! of benches/guests need no compiler and run always.
+//! a cross compiler the rows are skipped. The programs of benches/guests need
+//! no compiler and run always. Lines that begin with `compared: ` or `skipped: `
+//! say which of this happened; `cargo xtask test` gathers them.
 
 #![cfg(feature = "cli")]
 
@@ -19,9 +20,14 @@ use std::time::Duration;
 use common::TempDir;
 use vm_runtime::EngineKind;
 
-const HARTLOOM: &str = env!("CARGO_BIN_EXE_hartloom");
 const COMPILER: &str = "riscv64-linux-gnu-gcc";
 const QEMU: &str = "qemu-riscv64";
+
+/// The command of this tree. Asked for at run time: what the compiler was told
+/// names the tree of the build, from which this one may have been copied.
+fn hartloom() -> Command {
+    Command::new(std::env::var_os("CARGO_BIN_EXE_hartloom").unwrap())
+}
 
 /// Longer than any guest here takes, even interpreted without optimisation.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -97,15 +103,26 @@ fn installed(program: &str) -> bool {
         .is_ok_and(|o| o.status.success())
 }
 
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "note: {text}");
+/// Says something to `cargo xtask test`, hence through the output that libtest
+/// captures and shows in its order.
+#[expect(clippy::print_stdout, reason = "cargo xtask test reads it")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Whether a program is missing, in which case `what` is said to be skipped.
+fn lacks(program: &str, what: &str) -> bool {
+    let is_missing = !installed(program);
+    if is_missing {
+        say(&format!("skipped: {what}: {program} is not installed"));
+    }
+    is_missing
 }
 
 /// A program of tests/guests, compiled.
 fn compile(dir: &TempDir, source: &str, flags: &[&str]) -> PathBuf {
-    let source_path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/guests")
-        .join(source);
+    // Cargo runs tests in the directory of their package.
+    let source_path = Path::new("tests/guests").join(source);
     let program = dir.0.join(format!("{source}{}.elf", flags.concat()));
     let output = Command::new(COMPILER)
         .args(["-O1", "-g0", "-w", "-o"])
@@ -135,7 +152,7 @@ fn links() -> Vec<&'static [&'static str]> {
     if found.starts_with(b"/") {
         links.push(&["-static-pie", "-fPIE", "-lm"]);
     } else {
-        note("skipped: static PIE with a C library, whose rcrt1.o is not installed");
+        say("skipped: static PIE with a C library, whose rcrt1.o is not installed");
     }
     links
 }
@@ -254,16 +271,11 @@ const ROWS: &[Row] = &[
 
 #[test]
 fn programs_behave_as_elsewhere() {
-    if !installed(COMPILER) {
-        note(&format!("skipped: {COMPILER} is not installed"));
+    if lacks(COMPILER, "compiled guest programs") {
         return;
     }
-    let qemu = installed(QEMU);
-    if !qemu {
-        note(&format!(
-            "{QEMU} is not installed: rows are compared with expectations only"
-        ));
-    }
+    let qemu = !lacks(QEMU, "compiled guest programs with QEMU");
+    let mut n_runs = 0;
     let dir = TempDir::new("programs");
     let scratch = dir.0.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
@@ -293,7 +305,7 @@ fn programs_behave_as_elsewhere() {
                 run(&mut command, row.input)
             });
             for engine in EngineKind::ALL {
-                let mut command = Command::new(HARTLOOM);
+                let mut command = hartloom();
                 command.args([
                     "run",
                     "--engine",
@@ -316,20 +328,25 @@ fn programs_behave_as_elsewhere() {
                     assert_eq!(ours.stdout, reference.stdout, "{what} against {QEMU}");
                     assert_eq!(ours.status, reference.status, "{what} against {QEMU}");
                 }
+                n_runs += 1;
             }
         }
+    }
+    let what = format!("{n_runs} runs of programs that {COMPILER} compiled");
+    say(&format!("compared: {what}, with what they should print"));
+    if qemu {
+        say(&format!("compared: {what}, with {QEMU}"));
     }
 }
 
 #[test]
 fn a_closed_pipe_ends_the_program_as_it_would_natively() {
-    if !installed(COMPILER) {
-        note(&format!("skipped: {COMPILER} is not installed"));
+    if lacks(COMPILER, "a closed pipe") {
         return;
     }
     let dir = TempDir::new("closed-pipe");
     let program = compile(&dir, "fault.c", &["-static"]);
-    let mut child = Command::new(HARTLOOM)
+    let mut child = hartloom()
         .arg("run")
         .arg(&program)
         .arg("pipe")
@@ -359,15 +376,14 @@ fn interrupt() -> (&'static str, i32) {
 
 #[test]
 fn an_interrupt_ends_a_waiting_program() {
-    if !installed(COMPILER) {
-        note(&format!("skipped: {COMPILER} is not installed"));
+    if lacks(COMPILER, "an interrupt of a guest") {
         return;
     }
     let dir = TempDir::new("interrupt");
     let program = compile(&dir, "echo.c", &["-static"]);
     let (name, number) = interrupt();
     for flags in [&[][..], &["--stats=json"][..]] {
-        let mut child = Command::new(HARTLOOM)
+        let mut child = hartloom()
             .arg("run")
             .args(flags)
             .arg(&program)
@@ -417,40 +433,35 @@ fn an_interrupt_ends_a_waiting_program() {
 
 #[test]
 fn benchmark_guests_print_what_is_expected() {
-    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/guests");
-    let Ok(manifest) = std::fs::read(guests.join("manifest.json")) else {
-        note("skipped: benches/guests/manifest.json is not there");
-        return;
-    };
+    let guests = Path::new("../../benches/guests");
+    let manifest = std::fs::read(guests.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    let mut n_run = 0;
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let qemu = !lacks(QEMU, "benchmark guests with QEMU");
+    let mut n_guests = 0;
     for guest in manifest["guests"].as_array().unwrap() {
-        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let program = guests.join(text(&guest["elf"]["path"]));
         let expected = guests.join(text(&guest["quick"]["expected"]["path"]));
-        if !program.exists() || !expected.exists() {
-            note(&format!("skipped: {} is not built", guest["name"]));
-            continue;
-        }
-        let expected = String::from_utf8(std::fs::read(expected).unwrap()).unwrap();
-        let args: Vec<String> = guest["quick"]["args"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(text)
-            .collect();
+        let expected = std::fs::read_to_string(expected).unwrap();
+        let args = guest["quick"]["args"].as_array().unwrap();
+        let args: Vec<String> = args.iter().map(text).collect();
+        let check = |command: &mut Command| {
+            let found = run(command.arg(&program).args(&args), "");
+            assert_eq!(found.stdout, expected, "{command:?}: {}", found.stderr);
+            assert_eq!(found.status, 0, "{command:?}");
+        };
         for engine in EngineKind::ALL {
-            let mut command = Command::new(HARTLOOM);
-            command
-                .args(["run", "--engine", engine.name()])
-                .arg(&program)
-                .args(&args);
-            let ours = run(&mut command, "");
-            let what = format!("{} on {}", guest["name"], engine.name());
-            assert_eq!(ours.stdout, expected, "{what}: {}", ours.stderr);
-            assert_eq!(ours.status, 0, "{what}");
-            n_run += 1;
+            check(hartloom().args(["run", "--engine", engine.name()]));
         }
+        if qemu {
+            check(&mut Command::new(QEMU));
+        }
+        n_guests += 1;
     }
-    note(&format!("{n_run} runs of benchmark guests"));
+    let engines = EngineKind::ALL.len();
+    let what = format!("{n_guests} benchmark guests on {engines} engines");
+    say(&format!("compared: {what}, with native output"));
+    if qemu {
+        say(&format!("compared: {what}, with {QEMU}"));
+    }
 }

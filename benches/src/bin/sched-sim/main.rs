@@ -37,18 +37,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the message of a command-line tool")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    vm_benches::exit_code(run(&Cli::parse().args))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -37,6 +37,12 @@ pub(crate) const ARENA_BYTES: usize = 128 << 20;
 
 const SLOTS_BYTES: usize = 8 << 30;
 
+/// Room for the stub, aligned as all code is.
+const STUB_BYTES: usize = 16;
+
+/// Least room for code that an arena can be limited to.
+pub(crate) const LIMIT_BYTES_MIN: usize = 64 << 10;
+
 /// Code of one cache and its slot table.
 pub(crate) struct Arena {
     execute: NonNull<u8>,
@@ -58,7 +64,7 @@ pub(crate) struct ArenaFull;
 impl Arena {
     /// Reserves the addresses. Memory is taken as code and slots come.
     pub(crate) fn new(limit_bytes: usize) -> io::Result<Arena> {
-        let limit_bytes = limit_bytes.clamp(1 << 16, ARENA_BYTES);
+        let limit_bytes = limit_bytes.clamp(LIMIT_BYTES_MIN, ARENA_BYTES);
         let file = rustix::fs::memfd_create(
             "hartloom-code",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
@@ -124,6 +130,11 @@ impl Arena {
         Ok(arena)
     }
 
+    /// Most code that fits into an arena without any.
+    pub(crate) fn region_bytes_max(&self) -> usize {
+        self.limit_bytes - STUB_BYTES
+    }
+
     /// Address of the slot of guest address 0.
     pub(crate) fn slots(&self) -> *mut u8 {
         // SAFETY: A3: in bounds of the reservation.
@@ -156,7 +167,7 @@ impl Arena {
     /// Writes code and gives its offset. It runs once a slot names it.
     pub(crate) fn append(&self, code: &[u8]) -> Result<u32, ArenaFull> {
         let mut used = self.used.lock();
-        let start = used.next_multiple_of(16);
+        let start = used.next_multiple_of(STUB_BYTES);
         let end = start.checked_add(code.len()).ok_or(ArenaFull)?;
         if end > self.limit_bytes {
             return Err(ArenaFull);
@@ -188,5 +199,35 @@ impl Drop for Arena {
         // SAFETY: A3: as above.
         let released = unsafe { mm::munmap(self.write.as_ptr().cast(), ARENA_BYTES) };
         debug_assert!(released.is_ok(), "releasing our own mapping cannot fail");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_code_is_never_changed() {
+        let arena = Arena::new(LIMIT_BYTES_MIN).unwrap();
+        let code = |n: u8| vec![n; 100];
+        let at = |offset| {
+            let entry = arena.entry(offset);
+            // SAFETY: A3: `append` put 100 bytes there.
+            unsafe { std::slice::from_raw_parts(entry, 100) }.to_vec()
+        };
+        let first = arena.append(&code(1)).unwrap();
+        arena.publish(0x1_0000, first);
+        let mut n: u8 = 1;
+        let mut last = first;
+        while let Ok(offset) = arena.append(&code(n.wrapping_add(1))) {
+            n = n.wrapping_add(1);
+            assert_eq!(at(offset), code(n));
+            // Published anew, or unlinked: slots change, code does not.
+            arena.publish(0x1_0000, offset * u32::from(n % 2));
+            assert_eq!(at(last), code(n.wrapping_sub(1)));
+            last = offset;
+        }
+        assert!(last as usize > LIMIT_BYTES_MIN - 300, "{last}");
+        assert_eq!(at(first), code(1));
     }
 }

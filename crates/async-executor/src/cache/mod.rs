@@ -6,6 +6,18 @@
 //! executable until the cache goes, so a reader that loaded a slot before it
 //! was reset may still enter the old code. That is what a hart without
 //! `fence.i` may do, too.
+//!
+//! Code memory is reclaimed with the cache as a whole:
+//!
+//! ```text
+//!   in use ── no room for a region ──> retired ── last run leaves ──> gone
+//!             (context: a new cache     no slot is set, none will be;
+//!              for the next run)        runs leave at the next transfer
+//! ```
+//!
+//! No hart has to be waited for, and none is stopped: a run that is still in
+//! code of a retired cache holds it, comes to an empty slot, leaves all its
+//! frames, and goes on with the new cache (`Tiered::run`).
 
 #[allow(
     unsafe_code,
@@ -33,21 +45,33 @@ pub(crate) struct CodeCache {
     /// Moves on when code becomes invalid: what was discovered before is not
     /// published after.
     generation: AtomicU64,
-    full: AtomicBool,
+    /// Only ever set, under the lock of the index.
+    retired: AtomicBool,
     index: Mutex<Index>,
 }
 
+/// What is placed and what is asked for. Between two holders of the lock:
+///
+/// - the slot of a pc is set if and only if `by_entry` has it, and then names
+///   the offset of that region, which is alive; all other regions are not;
+/// - a pc is in `pending` from the [`Wanted::Compile`] that names it until its
+///   region is published, refused or taken back, or the generation moves on;
+/// - `side_exits` names parents that are alive only.
 #[derive(Default)]
 struct Index {
     /// By offset, ascending: the arena only grows.
     regions: Vec<Placed>,
+    /// The region of an entry, as a place in `regions`.
     by_entry: HashMap<u64, usize>,
-    /// Entries in the queue or refused.
+    /// Entries that are being compiled or wait for it.
     pending: HashSet<u64>,
+    /// Entries that cannot be compiled, until code changes.
     refused: HashSet<u64>,
     /// Where a region leaves to code that had not been executed when it was
     /// compiled, and that region's entry.
     side_exits: HashMap<u64, u64>,
+    /// How often an entry was wanted again for a side exit, over all
+    /// generations: code that keeps changing is not worth more.
     recompiles: HashMap<u64, u32>,
 }
 
@@ -77,8 +101,21 @@ pub(crate) enum Wanted {
     /// The region at this entry (maybe another than asked for: the region
     /// that leaves to the hot address).
     Compile(u64),
-    /// Nothing: it is in the queue, refused, or there is no room.
+    /// Nothing: it is in the queue, or refused.
     Nothing,
+}
+
+/// What became of a compiled region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// Transfers to its entry find it.
+    Yes,
+    /// Code changed while it was compiled, or the cache was retired.
+    Outdated,
+    /// There is no room left.
+    Full,
+    /// There never is room for so much.
+    TooLarge,
 }
 
 /// How often a region is compiled again for a hot side exit.
@@ -94,7 +131,7 @@ impl CodeCache {
             arena,
             flavour,
             generation: AtomicU64::new(0),
-            full: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             index: Mutex::default(),
         })
     }
@@ -114,9 +151,6 @@ impl CodeCache {
 
     /// Decides what a hot address asks for, and remembers that it is wanted.
     pub(crate) fn want(&self, pc: u64) -> Wanted {
-        if self.full.load(Ordering::Relaxed) {
-            return Wanted::Nothing;
-        }
         let mut index = self.index.lock();
         let mut wanted = pc;
         if let Some(parent) = index.side_exits.remove(&pc) {
@@ -145,18 +179,25 @@ impl CodeCache {
     }
 
     /// Places a compiled region and lets transfers to its entry find it.
-    /// `false` if it is out of date or there is no room.
-    pub(crate) fn publish(&self, region: &Region, compiled: Compiled, generation: u64) -> bool {
+    pub(crate) fn publish(
+        &self,
+        region: &Region,
+        compiled: Compiled,
+        generation: u64,
+    ) -> Published {
         let mut index = self.index.lock();
-        index.pending.remove(&region.entry);
         // Validation holds the lock too: what it would drop is not published.
-        if self.generation() != generation {
-            return false;
+        if self.generation() != generation || self.is_retired() {
+            return Published::Outdated;
+        }
+        index.pending.remove(&region.entry);
+        if compiled.code.len() > self.arena.region_bytes_max() {
+            index.refused.insert(region.entry);
+            return Published::TooLarge;
         }
         let bytes = compiled.code.len() as u32;
         let Ok(offset) = self.arena.append(&compiled.code) else {
-            self.full.store(true, Ordering::Relaxed);
-            return false;
+            return Published::Full;
         };
         let source = region.nodes.iter().map(source_of).collect();
         for node in &region.nodes {
@@ -189,7 +230,7 @@ impl CodeCache {
             alive: true,
         });
         self.arena.publish(entry, offset);
-        true
+        Published::Yes
     }
 
     /// The guest instruction whose code a host pc belongs to.
@@ -242,7 +283,23 @@ impl CodeCache {
 
     /// Forgets all regions: no transfer finds them any more.
     pub(crate) fn unlink_all(&self) {
+        self.unlink(&mut self.index.lock());
+    }
+
+    /// Forgets all regions and takes no others.
+    pub(crate) fn retire(&self) {
         let mut index = self.index.lock();
+        self.retired.store(true, Ordering::Relaxed);
+        self.unlink(&mut index);
+    }
+
+    /// Whether there is another cache to go on with.
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    fn unlink(&self, index: &mut Index) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         for region in &mut index.regions {
             if region.alive {
@@ -289,7 +346,8 @@ mod tests {
             memory.write_bytes(text, &bytes).unwrap();
             let region = Region::discover(text.0, &memory, &|_| false, limits).unwrap();
             let compiled = compiler.compile(&region, cache.flavour).unwrap();
-            assert!(cache.publish(&region, compiled, cache.generation()));
+            let published = cache.publish(&region, compiled, cache.generation());
+            assert_eq!(published, Published::Yes);
         };
         let sources = || -> Vec<bool> {
             let index = cache.index.lock();

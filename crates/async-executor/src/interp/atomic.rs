@@ -3,7 +3,9 @@
 //! A reservation is the address, width and value of the last LR. An SC to the
 //! same address and width succeeds if memory still holds that value, by
 //! compare-exchange. It may therefore succeed after others changed the value
-//! and changed it back, as in qemu-user; see design/execution.md §5.6.
+//! and changed it back, as in other user-mode emulators; compilers' loops do
+//! not depend on the difference. Without a reservation it accesses nothing, so
+//! it does not fault where a store would.
 //!
 //! AMOs and successful SCs are compare-exchanges, which on x86-64 order
 //! everything: `aq` and `rl` ask for nothing more.

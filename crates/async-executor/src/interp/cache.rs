@@ -129,16 +129,24 @@ pub(super) const fn split(id: u32) -> (usize, usize) {
 
 impl Chunk {
     pub(super) fn new(number: usize) -> Box<Chunk> {
-        Box::new(Chunk {
-            records: std::array::from_fn(|_| Record {
-                step: thread::goto,
-                operands: Operands::NONE,
-            }),
+        // From a constant, it is made where it stays and not on the stack,
+        // which may be a small one.
+        #[expect(clippy::declare_interior_mutable_const, reason = "a pattern to copy")]
+        const EMPTY: Chunk = Chunk {
+            records: [const {
+                Record {
+                    step: thread::goto,
+                    operands: Operands::NONE,
+                }
+            }; CHUNK_RECORDS],
             pc_forms: [0; CHUNK_RECORDS],
-            links: std::array::from_fn(|_| Cell::new(NONE)),
-            heat: std::array::from_fn(|_| Cell::new(0)),
-            number,
-        })
+            links: [const { Cell::new(NONE) }; CHUNK_RECORDS],
+            heat: [const { Cell::new(0) }; CHUNK_RECORDS],
+            number: 0,
+        };
+        let mut chunk = Box::new(EMPTY);
+        chunk.number = number;
+        chunk
     }
 
     /// Puts a record, not linked. It stands for `len` bytes at `pc`.

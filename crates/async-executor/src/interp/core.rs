@@ -106,7 +106,7 @@ impl InterpCore {
             let run = Run {
                 cache: &self.cache,
                 preempt: control.preempt,
-                retired_at_end: self.stats.insts.wrapping_add(slice),
+                retired_at_end: state.instret.wrapping_add(slice),
                 threshold: tier.threshold(),
                 nested: control.nested,
                 depth: Cell::new(control.depth),
@@ -129,6 +129,7 @@ impl InterpCore {
             control.budget -= retired;
             control.depth = depth.get();
             self.stats.insts += retired;
+            state.instret = state.instret.wrapping_add(retired);
             self.stats.blocks += 1 + at.get().begun();
             match pause {
                 Pause::Miss => (from, event) = (Some(record.get()), by_event.get()),
@@ -313,7 +314,7 @@ impl InterpCore {
         let run = Run {
             cache: &self.cache,
             preempt: &std::sync::atomic::AtomicU32::new(0),
-            retired_at_end: self.stats.insts.wrapping_add(1),
+            retired_at_end: state.instret.wrapping_add(1),
             threshold: u32::MAX,
             nested: false,
             depth: Cell::new(0),
@@ -331,6 +332,7 @@ impl InterpCore {
             Pause::Poll | Pause::Miss | Pause::Hot | Pause::Returned => {}
         }
         self.stats.insts += 1;
+        state.instret = state.instret.wrapping_add(1);
         Ok(())
     }
 }

@@ -5,7 +5,8 @@
 //! | `rd`, `rs1`, `rs2`, `rs3` | register numbers, integer or floating-point as the instruction has them; `rs1` also the immediate of `csrr*i` |
 //! | `imm` | immediate, shift amount, CSR number, rounding mode, or aq and rl |
 
-use vm_core::isa::{Inst, format};
+use vm_core::isa::Inst;
+use vm_core::isa::format::{self, Kind};
 use vm_core::{FReg, XReg};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +113,12 @@ pub(super) enum Zero {
 pub(super) fn zero_result(inst: Inst) -> Zero {
     let rd_is_zero = inst.encode() >> 7 & 31 == 0;
     match inst.op().row().format {
-        "R" | "R1" | "I" | "Sh64" | "Sh32" | "U" if rd_is_zero => Zero::Pure,
-        "Load" | "Amo" | "Lr" | "FCmp" | "FToX" | "FToXn" if rd_is_zero => Zero::Effects,
+        Kind::R | Kind::R1 | Kind::I | Kind::Sh64 | Kind::Sh32 | Kind::U if rd_is_zero => {
+            Zero::Pure
+        }
+        Kind::Load | Kind::Amo | Kind::Lr | Kind::FCmp | Kind::FToX | Kind::FToXn if rd_is_zero => {
+            Zero::Effects
+        }
         _ => Zero::No,
     }
 }

@@ -13,6 +13,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use super::region::{Flow, Region};
 use super::translate::{self, Flavour, has_float_arithmetic, lowest_pc, may_exit};
 use crate::error::CompileError;
+use crate::stack::FRAME_BYTES_MAX;
 
 /// A region as host code, not yet placed: it holds no address of itself.
 #[derive(Clone, Debug)]
@@ -61,7 +62,14 @@ fn target(opt_level: &str, regalloc_algorithm: &str) -> Result<OwnedTargetIsa, C
         ("preserve_frame_pointers", "true"),
         ("enable_probestack", "false"),
         ("unwind_info", "false"),
-        ("enable_verifier", if verify() { "true" } else { "false" }),
+        (
+            "enable_verifier",
+            if cfg!(debug_assertions) {
+                "true"
+            } else {
+                "false"
+            },
+        ),
     ] {
         flags.set(name, value).map_err(|e| unusable(&e))?;
     }
@@ -74,11 +82,6 @@ fn target(opt_level: &str, regalloc_algorithm: &str) -> Result<OwnedTargetIsa, C
     builder
         .finish(settings::Flags::new(flags))
         .map_err(|e| unusable(&e))
-}
-
-/// Cranelift's verifier: always with debug assertions, else on request.
-fn verify() -> bool {
-    cfg!(debug_assertions) || std::env::var_os("HARTLOOM_VERIFY").is_some()
 }
 
 fn host_features() -> [(bool, &'static str); 11] {
@@ -159,6 +162,12 @@ impl Compiler {
             return Err(failed("generated code refers to an address".to_owned()));
         }
         let lowest = lowest_pc(region);
+        let frame_bytes = buffer.frame_layout().map_or(0, |f| f.frame_to_fp_offset);
+        if frame_bytes > FRAME_BYTES_MAX {
+            return Err(failed(format!(
+                "it would need {frame_bytes} bytes of stack"
+            )));
+        }
         let mut locations: Vec<(u32, u64)> = buffer
             .get_srclocs_sorted()
             .iter()

@@ -101,7 +101,7 @@ pub(crate) fn compare(cases: &[(&File, &Case)]) -> Result<Comparison, String> {
 }
 
 fn compile(directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests/qemu_harness.c");
+    let source = Path::new("tests/filetests/qemu_harness.c");
     let harness = directory.join("harness");
     let compiled = Command::new(COMPILER)
         .args([
@@ -119,7 +119,7 @@ fn compile(directory: &Path) -> PathBuf {
             "-o",
         ])
         .arg(&harness)
-        .arg(&source)
+        .arg(source)
         .output()
         .unwrap();
     assert!(

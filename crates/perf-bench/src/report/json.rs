@@ -62,6 +62,7 @@ struct BenchmarkDocument {
 enum StatusName {
     Pass,
     Fail,
+    Interrupted,
     Invalid,
 }
 
@@ -148,6 +149,7 @@ fn to_document(result: &BenchmarkResult) -> BenchmarkDocument {
         status: match result.status {
             Status::Pass => StatusName::Pass,
             Status::Fail { .. } => StatusName::Fail,
+            Status::Interrupted { .. } => StatusName::Interrupted,
             Status::Invalid { .. } => StatusName::Invalid,
         },
         reason: result.status.reason().map(str::to_owned),
@@ -187,6 +189,7 @@ fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportE
         status: match document.status {
             StatusName::Pass => Status::Pass,
             StatusName::Fail => Status::Fail { reason },
+            StatusName::Interrupted => Status::Interrupted { reason },
             StatusName::Invalid => Status::Invalid { reason },
         },
         metrics: document

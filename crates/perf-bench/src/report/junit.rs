@@ -3,7 +3,7 @@
 //! | Here | There |
 //! |---|---|
 //! | regressed; a KPI that misses its requirement | failure |
-//! | inconclusive; a KPI without a value | skipped |
+//! | inconclusive; interrupted; a KPI without a value | skipped |
 //! | invalid; a benchmark that failed | error |
 //! | all else | passed |
 //!
@@ -107,6 +107,7 @@ fn measured(result: &BenchmarkResult) -> Case {
         Status::Fail { reason } | Status::Invalid { reason } => {
             Some(("error", result.status().name(), reason.clone()))
         }
+        Status::Interrupted { reason } => Some(("skipped", result.status().name(), reason.clone())),
     };
     let warnings = result.warnings();
     Case {
@@ -144,11 +145,14 @@ fn judged(kpi: &KpiEntry) -> Case {
     let value = kpi.value.map_or("not measured".to_owned(), |value| {
         format!("{value} {}", kpi.unit)
     });
-    let message = format!(
+    let mut message = format!(
         "{value}; requirement {}, bar {}",
         bound(kpi.requirement),
         bound(kpi.bar)
     );
+    if let Some(reason) = &kpi.reason {
+        let _ = write!(message, "; {reason}");
+    }
     let element = match kpi.verdict {
         KpiVerdict::Pass | KpiVerdict::BelowBar => None,
         KpiVerdict::Fail => Some("failure"),

@@ -254,7 +254,10 @@ fn write_kpis(out: &mut String, report: &Report) {
                 kpi.unit,
                 bound(kpi.requirement),
                 bound(kpi.bar),
-                kpi.verdict
+                kpi.reason.as_deref().map_or_else(
+                    || kpi.verdict.to_string(),
+                    |reason| format!("{}: {}", kpi.verdict, Cell(reason))
+                )
             );
         }
     });

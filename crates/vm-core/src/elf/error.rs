@@ -143,6 +143,8 @@ pub enum ElfError {
         /// First byte of the segment before it.
         previous_start: GuestAddr,
     },
+    /// The entry is 0, by which a file says that it has none.
+    EntryNone,
     /// The entry is an odd address.
     EntryOdd {
         /// `e_entry`.
@@ -303,6 +305,9 @@ impl fmt::Display for ElfError {
             } => write!(
                 f,
                 "segment {index}: at {start} lies below the segment in front of it at {previous_start}; ELF asks for ascending addresses"
+            ),
+            ElfError::EntryNone => f.write_str(
+                "the entry is 0x0, so there is nothing to begin with; a shared library is not a program, else name the entry to the linker (-e)",
             ),
             ElfError::EntryOdd { entry } => {
                 write!(f, "entry {entry} is odd; the ELF is damaged or hostile")

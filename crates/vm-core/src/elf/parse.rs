@@ -256,6 +256,12 @@ impl ElfImage {
 
     fn check_entry(&self) -> Result<(), ElfError> {
         let entry = self.entry;
+        if entry.0 == 0 {
+            // ELF says so: "if the file has no associated entry point, this
+            // member holds zero". A shared library's headers may lie there, in
+            // an executable segment.
+            return Err(ElfError::EntryNone);
+        }
         if entry.0 & 1 != 0 {
             // The hardware would clear the bit; our engines rely on even pcs.
             return Err(ElfError::EntryOdd { entry });

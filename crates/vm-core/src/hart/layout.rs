@@ -20,7 +20,8 @@ pub const ENGINE_WORD_COUNT: usize = 16;
 ///   0x218  reservation_value: u64 what that LR read, zero-extended
 ///   0x220  reservation_bytes: u64 its width: 4 or 8
 ///   0x228  engine: [u64; 16]      scratch of the engine that runs the hart
-///   0x2a8  end
+///   0x2a8  instret: u64           retired instructions, as far as counted
+///   0x2b0  end
 /// ```
 #[derive(Clone, Debug)]
 #[repr(C)]
@@ -43,6 +44,9 @@ pub struct HartState {
     pub reservation_bytes: u64,
     /// Belongs to the engine while it runs the hart.
     pub engine: [u64; ENGINE_WORD_COUNT],
+    /// What `instret` reads: instructions that engines retired and counted. It
+    /// goes with the hart from engine to engine, and never back.
+    pub instret: u64,
 }
 
 /// Offset of `x`.
@@ -63,6 +67,8 @@ pub const RESERVATION_VALUE: i32 = 0x218;
 pub const RESERVATION_BYTES: i32 = 0x220;
 /// Offset of `engine`.
 pub const ENGINE: i32 = 0x228;
+/// Offset of `instret`.
+pub const INSTRET: i32 = 0x2a8;
 
 impl Default for HartState {
     fn default() -> HartState {
@@ -76,6 +82,7 @@ impl Default for HartState {
             reservation_value: 0,
             reservation_bytes: 0,
             engine: [0; ENGINE_WORD_COUNT],
+            instret: 0,
         }
     }
 }
@@ -97,10 +104,11 @@ mod tests {
             (offset_of!(HartState, reservation_value), RESERVATION_VALUE),
             (offset_of!(HartState, reservation_bytes), RESERVATION_BYTES),
             (offset_of!(HartState, engine), ENGINE),
+            (offset_of!(HartState, instret), INSTRET),
         ];
         for (actual, named) in drawn {
             assert_eq!(actual, usize::try_from(named).unwrap());
         }
-        assert_eq!(size_of::<HartState>(), 0x2a8);
+        assert_eq!(size_of::<HartState>(), 0x2b0);
     }
 }

@@ -36,7 +36,7 @@ pub fn isa_table_markdown() -> String {
         let written = format!("{}{suffix} {}", row.mnemonic, syntax::describe(row.op));
         let _ = writeln!(
             text,
-            "| `{}` | `{:#010x}` | `{:#010x}` | {} | `{}` |",
+            "| `{}` | `{:#010x}` | `{:#010x}` | {:?} | `{}` |",
             written.trim_end(),
             row.matches,
             row.mask,

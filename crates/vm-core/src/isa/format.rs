@@ -9,8 +9,44 @@
 use super::float::Rounding;
 use crate::reg::{FReg, RegSets, XReg};
 
+/// A format as a value: the struct of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the structs are documented")]
+pub enum Kind {
+    Nullary,
+    R,
+    R1,
+    I,
+    Jalr,
+    Sh64,
+    Sh32,
+    Load,
+    S,
+    B,
+    U,
+    J,
+    Fence,
+    Csr,
+    Csri,
+    Amo,
+    Lr,
+    FLoad,
+    FStore,
+    FR,
+    FR1,
+    FR4,
+    FRn,
+    FCmp,
+    FToX,
+    FToXn,
+    XToF,
+    XToFn,
+}
+
 /// What the table needs of an operand format.
 pub trait Format: Copy + Sized {
+    /// Which it is.
+    const KIND: Kind;
     /// Operands of the word `w`, or `None` where the format reserves them.
     fn extract(w: u32) -> Option<Self>;
     /// The operands' bits; the caller adds the row's match bits.
@@ -166,6 +202,8 @@ macro_rules! format {
         }
 
         impl Format for $Name {
+            const KIND: Kind = Kind::$Name;
+
             #[inline]
             fn extract(w: u32) -> Option<Self> {
                 let _ = w;

@@ -43,8 +43,8 @@ pub struct Row {
     pub op: Op,
     /// Its name in assembly.
     pub mnemonic: &'static str,
-    /// Name of its operand format in [`format`](super::format).
-    pub format: &'static str,
+    /// Its operand format.
+    pub format: format::Kind,
     /// Bits that a word of this instruction has where `mask` is set.
     pub matches: u32,
     /// Bits that tell this instruction from others.
@@ -87,7 +87,7 @@ macro_rules! expand {
             $(Row {
                 op: Op::$Variant,
                 mnemonic: $mnemonic,
-                format: stringify!($Format),
+                format: <format::$Format as Format>::KIND,
                 matches: $match,
                 mask: $mask,
                 extension: Extension::$ext,

@@ -1,9 +1,9 @@
 //! Which pages are mapped, and with which permissions.
 
 use std::fmt;
-use std::ops::{BitAnd, BitOr, BitOrAssign};
-use std::sync::Mutex;
+use std::ops::{BitAnd, BitOr, BitOrAssign, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reserve::{PAGE_COUNT, Reservation};
 use crate::addr::{GuestAddr, PAGE_BYTES};
@@ -91,12 +91,38 @@ static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
 /// Bit of a page-table entry beside those of [`Prot`]: the page is mapped.
 const MAPPED: u8 = 8;
 
+/// Most runs of pages with the same permissions, gaps included. Each can cost
+/// the host one mapping of its own, of which Linux gives a process 65,530
+/// (`vm.max_map_count`): the rest is for all else that the process does.
+pub const RUNS_MAX: usize = 16_384;
+
+/// Bytes that move at a time: so much more than the limit is in use then.
+const MOVE_BYTES: usize = 256 << 10;
+
+/// Pages with the same entry in the page table.
+struct Run {
+    pages: Range<usize>,
+    entry: u8,
+}
+
+impl Run {
+    fn is_mapped(&self) -> bool {
+        self.entry & MAPPED != 0
+    }
+}
+
+/// What is counted about the page table.
+struct Count {
+    bytes: u64,
+    runs: usize,
+}
+
 /// A guest's address space. Cheap to create: pages cost when touched.
 pub struct GuestMemory {
     pub(super) reservation: Reservation,
     limit_bytes: u64,
-    /// Mapped bytes; the lock also serialises changes of the page table.
-    mapped_bytes: Mutex<u64>,
+    /// The lock also serialises changes of the page table.
+    count: Mutex<Count>,
     code_epoch: AtomicU64,
     identity: u64,
 }
@@ -125,7 +151,7 @@ impl GuestMemory {
         Ok(GuestMemory {
             reservation,
             limit_bytes,
-            mapped_bytes: Mutex::new(0),
+            count: Mutex::new(Count { bytes: 0, runs: 1 }),
             code_epoch: AtomicU64::new(0),
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
         })
@@ -134,7 +160,7 @@ impl GuestMemory {
     /// Bytes mapped now, whatever their permissions.
     #[must_use]
     pub fn mapped_bytes(&self) -> u64 {
-        *self.lock()
+        self.lock().bytes
     }
 
     /// Most bytes that may be mapped at a time.
@@ -171,80 +197,170 @@ impl GuestMemory {
 
     /// Maps zeroed pages, replacing what was mapped there.
     ///
+    /// Where it succeeds, a [`protect`](GuestMemory::protect) of the same
+    /// range does not fail for want of runs.
+    ///
     /// # Errors
     /// For a range of incomplete pages, outside the mappable space, beyond
-    /// the memory limit, or refused by the host; nothing has changed then.
+    /// the memory limit, beyond [`RUNS_MAX`], or refused by the host; nothing
+    /// has changed then.
     pub fn map(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
-        let mut mapped_bytes = self.lock();
-        let already = pages
-            .clone()
-            .filter(|&p| self.entry(p) & MAPPED != 0)
-            .count() as u64;
-        let added = bytes - already * PAGE_BYTES;
-        if *mapped_bytes + added > self.limit_bytes {
-            return Err(MemoryError::Limit {
-                bytes: added,
-                mapped_bytes: *mapped_bytes,
-                limit_bytes: self.limit_bytes,
-            });
-        }
-        self.retire_code(pages.clone(), prot);
-        self.set_entries(pages.clone(), 0); // M2: revoke before the host page changes
-        *mapped_bytes = *mapped_bytes + added - bytes;
-        host_result(
-            "discard",
-            bytes,
-            self.reservation.discard(start.0 as usize, bytes as usize),
-        )?;
-        let prot = prot.closed();
-        self.protect_host(start, bytes, prot)?;
-        self.set_entries(pages, MAPPED | prot.0); // M2: grant after
-        *mapped_bytes += bytes;
-        Ok(())
+        let mut count = self.lock();
+        let had = self.runs(pages.clone());
+        self.check_limit(&count, bytes, mapped_bytes(&had))?;
+        let entry = MAPPED | prot.closed().0;
+        self.check_runs(&count, &had, entry, RUNS_MAX - 2)?;
+        self.set(&mut count, &had, entry)?;
+        self.discard(&had)
     }
 
     /// Unmaps a range; pages of it that are not mapped do not matter.
     ///
     /// # Errors
-    /// For a range of incomplete pages or outside the mappable space.
+    /// For a range of incomplete pages or outside the mappable space, and
+    /// where it would split what is mapped into more than [`RUNS_MAX`] runs;
+    /// nothing has changed then.
     pub fn unmap(&self, start: GuestAddr, bytes: u64) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
-        let mut mapped_bytes = self.lock();
-        let gone = pages
-            .clone()
-            .filter(|&p| self.entry(p) & MAPPED != 0)
-            .count() as u64;
-        self.retire_code(pages.clone(), Prot::NONE);
-        self.set_entries(pages, 0);
-        *mapped_bytes -= gone * PAGE_BYTES;
-        host_result(
-            "discard",
-            bytes,
-            self.reservation.discard(start.0 as usize, bytes as usize),
-        )
+        let mut count = self.lock();
+        let had = self.runs(pages);
+        self.check_runs(&count, &had, 0, RUNS_MAX)?;
+        self.set(&mut count, &had, 0)?;
+        self.discard(&had)
     }
 
     /// Gives mapped pages new permissions; their contents stay.
     ///
     /// # Errors
-    /// Where some page is not mapped (nothing has changed then), for a bad
-    /// range, or when the host refuses.
+    /// Where some page is not mapped, for a bad range, beyond [`RUNS_MAX`], or
+    /// when the host refuses; nothing has changed then.
     pub fn protect(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
-        let _serialised = self.lock();
-        if pages.clone().any(|p| self.entry(p) & MAPPED == 0) {
+        let mut count = self.lock();
+        let had = self.runs(pages);
+        if !had.iter().all(Run::is_mapped) {
             return Err(MemoryError::NotMapped { start, bytes });
         }
-        let prot = prot.closed();
-        self.retire_code(pages.clone(), prot);
-        for page in pages.clone() {
-            // M2: what is revoked goes first.
-            self.set_entries(page..page + 1, self.entry(page) & (MAPPED | prot.0));
+        let entry = MAPPED | prot.closed().0;
+        self.check_runs(&count, &had, entry, RUNS_MAX)?;
+        self.set(&mut count, &had, entry)
+    }
+
+    /// Makes the mapped pages of a range zero and gives their memory back.
+    ///
+    /// # Errors
+    /// For a bad range, or when the host refuses.
+    pub fn zero(&self, start: GuestAddr, bytes: u64) -> Result<(), MemoryError> {
+        let pages = check_range(start, bytes)?;
+        let _serialised = self.lock();
+        let had = self.runs(pages);
+        self.retire_code(&had, 0);
+        self.discard(&had)
+    }
+
+    /// Moves mapped pages that all have the same permissions to where they
+    /// replace what is mapped, cut or with zeroed pages behind them if the new
+    /// length is another. The memory limit needs to allow the larger of both
+    /// lengths and not their sum.
+    ///
+    /// # Errors
+    /// As [`map`](GuestMemory::map), and where the pages are not mapped alike;
+    /// nothing has changed then.
+    ///
+    /// # Panics
+    /// If both ranges overlap.
+    pub fn remap(
+        &self,
+        from: GuestAddr,
+        old_bytes: u64,
+        to: GuestAddr,
+        new_bytes: u64,
+    ) -> Result<(), MemoryError> {
+        let (source, target) = (check_range(from, old_bytes)?, check_range(to, new_bytes)?);
+        assert!(
+            source.end <= target.start || target.end <= source.start,
+            "moving pages onto themselves"
+        );
+        let mut count = self.lock();
+        let (source, target) = (self.runs(source), self.runs(target));
+        let entry = match &source[..] {
+            [run] if run.is_mapped() => run.entry,
+            _ => {
+                return Err(MemoryError::NotMapped {
+                    start: from,
+                    bytes: old_bytes,
+                });
+            }
+        };
+        self.check_limit(&count, new_bytes, mapped_bytes(&target) + old_bytes)?;
+        // Both ends of both ranges.
+        self.check_runs(&count, &target, entry, RUNS_MAX - 4)?;
+        let open = MAPPED | Prot::READ.0 | Prot::WRITE.0;
+        self.set(&mut count, &target, open)?;
+        if entry & Prot::READ.0 == 0
+            && let Err(error) = self.set(&mut count, &source, MAPPED | Prot::READ.0)
+        {
+            self.restore(&mut count, &target);
+            return Err(error);
         }
-        self.protect_host(start, bytes, prot)?;
-        self.set_entries(pages, MAPPED | prot.0);
-        Ok(())
+        // From here on nothing fails: all contents arrive.
+        let _ = self.discard(&target);
+        let mut piece = vec![0; MOVE_BYTES.min(old_bytes.min(new_bytes) as usize)];
+        let mut done = 0;
+        while done < old_bytes.min(new_bytes) {
+            let bytes = (piece.len() as u64).min(old_bytes.min(new_bytes) - done);
+            let (from, to) = (GuestAddr(from.0 + done), GuestAddr(to.0 + done));
+            self.copy(from, to, &mut piece[..bytes as usize]);
+            let first = (from.0 / PAGE_BYTES) as usize;
+            let pages = first..first + (bytes / PAGE_BYTES) as usize;
+            let _ = self.discard(&[Run { pages, entry }]);
+            done += bytes;
+        }
+        for (runs, entry) in [(&target, entry), (&source, 0)] {
+            let now = self.runs(span(runs));
+            if self.set(&mut count, &now, entry).is_err() {
+                // There is room for these runs, so that the host is out of
+                // memory: it leaves pages more open than they should be.
+                self.set_entries(span(runs), entry);
+                self.recount(&mut count);
+            }
+        }
+        self.discard(&source)
+    }
+
+    /// Copies through `piece`, leaving out pages of zeros: those are there.
+    fn copy(&self, from: GuestAddr, to: GuestAddr, piece: &mut [u8]) {
+        let read = self.read_bytes(from, piece);
+        debug_assert!(read.is_ok(), "both ranges were opened");
+        for (page, to) in piece
+            .chunks(PAGE_BYTES as usize)
+            .zip((to.0..).step_by(PAGE_BYTES as usize))
+        {
+            if page.iter().any(|&byte| byte != 0) {
+                let written = self.write_bytes(GuestAddr(to), page);
+                debug_assert!(written.is_ok(), "both ranges were opened");
+            }
+        }
+    }
+
+    /// The permissions of a range of whole pages, where all are mapped alike.
+    #[must_use]
+    pub fn uniform_prot(&self, start: GuestAddr, bytes: u64) -> Option<Prot> {
+        match &self.runs(check_range(start, bytes).ok()?)[..] {
+            [run] if run.is_mapped() => Some(Prot(run.entry & 7)),
+            _ => None,
+        }
+    }
+
+    /// How many of `bytes` from the page of `start` on are mapped without a
+    /// gap.
+    #[must_use]
+    pub fn mapped_prefix(&self, start: GuestAddr, bytes: u64) -> u64 {
+        let first = start.0 / PAGE_BYTES;
+        let pages = first..(first + bytes.div_ceil(PAGE_BYTES)).min(PAGE_COUNT as u64);
+        let mapped = pages.take_while(|&p| self.entry(p as usize) & MAPPED != 0);
+        (mapped.count() as u64 * PAGE_BYTES).min(bytes)
     }
 
     /// Whether the whole range is mapped and allows `prot`.
@@ -306,7 +422,7 @@ impl GuestMemory {
     /// Host addresses of the space and its guards: what generated code can
     /// reach.
     #[must_use]
-    pub fn host_range(&self) -> std::ops::Range<usize> {
+    pub fn host_range(&self) -> Range<usize> {
         let base = self.host_base().addr();
         let guard = super::reserve::GUARD_BYTES;
         base - guard..base + SPACE_BYTES as usize + guard
@@ -325,54 +441,178 @@ impl GuestMemory {
             .then_some(GuestAddr(offset as i64 as u64))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
+    fn lock(&self) -> MutexGuard<'_, Count> {
         // Nothing panics while it is held, so poison carries no news.
-        self.mapped_bytes
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entry(&self, page: usize) -> u8 {
         self.reservation.page_table()[page].load(Ordering::Relaxed)
     }
 
-    fn set_entries(&self, pages: std::ops::Range<usize>, entry: u8) {
+    fn set_entries(&self, pages: Range<usize>, entry: u8) {
         for e in &self.reservation.page_table()[pages] {
             e.store(entry, Ordering::Release);
         }
     }
 
+    /// What a range that is not empty consists of.
+    fn runs(&self, pages: Range<usize>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for page in pages {
+            let entry = self.entry(page);
+            match runs.last_mut() {
+                Some(run) if run.entry == entry => run.pages.end = page + 1,
+                _ => runs.push(Run {
+                    pages: page..page + 1,
+                    entry,
+                }),
+            }
+        }
+        runs
+    }
+
+    fn check_limit(&self, count: &Count, bytes: u64, freed: u64) -> Result<(), MemoryError> {
+        if count.bytes + bytes > self.limit_bytes + freed {
+            return Err(MemoryError::Limit {
+                bytes: bytes.saturating_sub(freed),
+                mapped_bytes: count.bytes,
+                limit_bytes: self.limit_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many runs there are when those of `had` have become one.
+    fn runs_after(&self, count: &Count, had: &[Run], entry: u8) -> usize {
+        let Range { start, end } = span(had);
+        let (before, behind) = (self.entry(start - 1), self.entry(end));
+        let first = had.first().map_or(0, |run| run.entry);
+        let last = had.last().map_or(0, |run| run.entry);
+        let seams = |a: u8, b: u8| usize::from(before != a) + usize::from(b != behind);
+        count.runs + seams(entry, entry) + 1 - seams(first, last) - had.len()
+    }
+
+    /// Refuses more runs than `most`.
+    fn check_runs(
+        &self,
+        count: &Count,
+        had: &[Run],
+        entry: u8,
+        most: usize,
+    ) -> Result<(), MemoryError> {
+        if self.runs_after(count, had, entry) > most {
+            return Err(MemoryError::Runs { limit: RUNS_MAX });
+        }
+        Ok(())
+    }
+
+    /// Gives the pages of `had` one entry; their contents stay. Where the host
+    /// refuses, nothing has changed.
+    fn set(&self, count: &mut Count, had: &[Run], entry: u8) -> Result<(), MemoryError> {
+        let pages = span(had);
+        self.retire_code(had, entry);
+        for run in had {
+            // M2: what is revoked goes first.
+            self.set_entries(run.pages.clone(), run.entry & entry);
+        }
+        let open = |entry: u8| entry & (Prot::READ.0 | Prot::WRITE.0);
+        if had.iter().any(|run| open(run.entry) != open(entry))
+            && let Err(error) = self.protect_host(&pages, entry)
+        {
+            self.restore(count, had);
+            return Err(error);
+        }
+        count.runs = self.runs_after(count, had, entry);
+        count.bytes -= mapped_bytes(had);
+        if entry & MAPPED != 0 {
+            count.bytes += (pages.len() as u64) * PAGE_BYTES;
+        }
+        self.set_entries(pages, entry);
+        Ok(())
+    }
+
+    /// Puts the pages of `had` back to what they were.
+    fn restore(&self, count: &mut Count, had: &[Run]) {
+        for run in had {
+            // A page that the host does not open again is mapped even so.
+            let entry = match self.protect_host(&run.pages, run.entry) {
+                Ok(()) => run.entry,
+                Err(_) => run.entry & MAPPED,
+            };
+            self.set_entries(run.pages.clone(), entry);
+        }
+        self.recount(count);
+    }
+
+    fn recount(&self, count: &mut Count) {
+        let runs = self.runs(0..PAGE_COUNT);
+        *count = Count {
+            bytes: mapped_bytes(&runs),
+            runs: runs.len(),
+        };
+    }
+
+    /// Drops what is in the mapped pages of `had`.
+    fn discard(&self, had: &[Run]) -> Result<(), MemoryError> {
+        for run in had.iter().filter(|run| run.is_mapped()) {
+            let (start, bytes) = host_extent(&run.pages);
+            host_result("discard", bytes, self.reservation.discard(start, bytes))?;
+        }
+        Ok(())
+    }
+
     /// Moves the code epoch on if a page is or becomes executable.
-    fn retire_code(&self, pages: std::ops::Range<usize>, prot: Prot) {
-        if prot.contains(Prot::EXEC) || pages.into_iter().any(|p| self.entry(p) & Prot::EXEC.0 != 0)
+    fn retire_code(&self, had: &[Run], entry: u8) {
+        if had
+            .iter()
+            .any(|run| (run.entry | entry) & Prot::EXEC.0 != 0)
         {
             self.code_epoch.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn protect_host(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
+    fn protect_host(&self, pages: &Range<usize>, entry: u8) -> Result<(), MemoryError> {
+        let prot = Prot(entry & 7);
+        let (start, bytes) = host_extent(pages);
         let (read, write) = (prot.contains(Prot::READ), prot.contains(Prot::WRITE));
-        let done = self
-            .reservation
-            .protect(start.0 as usize, bytes as usize, write, read);
+        let done = self.reservation.protect(start, bytes, write, read);
         host_result("protect", bytes, done)
     }
 }
 
+/// All pages of neighbouring runs.
+fn span(runs: &[Run]) -> Range<usize> {
+    let start = runs.first().map_or(0, |run| run.pages.start);
+    start..runs.last().map_or(start, |run| run.pages.end)
+}
+
+/// Mapped bytes of some runs.
+fn mapped_bytes(runs: &[Run]) -> u64 {
+    let mapped = runs.iter().filter(|run| run.is_mapped());
+    mapped.map(|run| run.pages.len() as u64 * PAGE_BYTES).sum()
+}
+
+/// Where pages begin in the reservation, and their bytes.
+fn host_extent(pages: &Range<usize>) -> (usize, usize) {
+    let page_bytes = PAGE_BYTES as usize;
+    (pages.start * page_bytes, pages.len() * page_bytes)
+}
+
 fn host_result(
     operation: &'static str,
-    bytes: u64,
+    bytes: usize,
     done: std::io::Result<()>,
 ) -> Result<(), MemoryError> {
     done.map_err(|source| MemoryError::Host {
         operation,
-        bytes,
+        bytes: bytes as u64,
         source,
     })
 }
 
 /// Page numbers of a range of whole, mappable pages.
-fn check_range(start: GuestAddr, bytes: u64) -> Result<std::ops::Range<usize>, MemoryError> {
+fn check_range(start: GuestAddr, bytes: u64) -> Result<Range<usize>, MemoryError> {
     if !start.is_aligned(PAGE_BYTES) || bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
         return Err(MemoryError::Unaligned { start, bytes });
     }

@@ -15,6 +15,9 @@
 //! Both see the same permissions because [`GuestMemory`] changes them
 //! together.
 //!
+//! The host has one mapping for each run of pages that are protected alike,
+//! and no more; [`RUNS_MAX`] bounds what guests can make of that.
+//!
 //! Rules that the unsafe code of `reserve` and `access` relies on:
 //!
 //! - **M1** The reservation lives as long as its [`GuestMemory`]; nothing
@@ -45,4 +48,4 @@ mod reserve;
 mod mapping;
 
 pub use access::{Atom, Scalar};
-pub use mapping::{Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot, SPACE_BYTES};
+pub use mapping::{Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot, RUNS_MAX, SPACE_BYTES};

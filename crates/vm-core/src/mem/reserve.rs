@@ -4,9 +4,9 @@
 use std::ffi::c_void;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
 /// Address space reserved at each side of the guest's.
 pub(super) const GUARD_BYTES: usize = 64 << 10;
@@ -55,7 +55,29 @@ impl Reservation {
                 MprotectFlags::READ | MprotectFlags::WRITE,
             )
         }?;
+        reservation.tie_together()?;
         Ok(reservation)
+    }
+
+    /// Makes all pages of the space equal to the host but for their
+    /// protection, so that neighbours of the same protection are one mapping
+    /// whatever happened to them.
+    ///
+    /// Linux merges two private mappings unless each was written to before it
+    /// met the other (they have different `anon_vma`s then). So the space gets
+    /// its one while it is still whole: all that is split off inherits it, and
+    /// nothing of the space is ever mapped anew. (With
+    /// `vm.overcommit_memory` = 2 it also keeps apart what was ever writable,
+    /// so that a guest there can come to more mappings than runs.)
+    fn tie_together(&self) -> io::Result<()> {
+        const FIRST_BYTES: usize = 4096;
+        self.protect(0, FIRST_BYTES, true, true)?;
+        // SAFETY: M1, M3: the first page of the space, writable since the line
+        // above; nobody else knows of the reservation yet.
+        let first = unsafe { AtomicU8::from_ptr(self.base()) };
+        first.store(1, Ordering::Relaxed);
+        self.protect(0, FIRST_BYTES, false, false)?;
+        self.discard(0, FIRST_BYTES)
     }
 
     fn table_start(&self) -> *mut u8 {
@@ -110,18 +132,12 @@ impl Reservation {
         Ok(())
     }
 
-    /// Drops the contents of a range: it reads as zero when next accessible,
-    /// and is inaccessible now.
+    /// Drops the contents of a range: it reads as zero from now on. Its
+    /// protection stays.
     pub(super) fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
-        // SAFETY: M1: replaces pages of our own reservation by fresh ones.
-        unsafe {
-            mm::mmap_anonymous(
-                self.at(offset, bytes),
-                bytes,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
-            )
-        }?;
+        // SAFETY: M1: pages of our own reservation, which M3 keeps free of
+        // references that would see them change.
+        unsafe { mm::madvise(self.at(offset, bytes), bytes, Advice::LinuxDontNeed) }?;
         Ok(())
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{self, FallocateFlags, FileType, MemfdFlags, OFlags, RawDir, SeekFrom};
+use rustix::fs::{self, FallocateFlags, FileType, MemfdFlags, OFlags, RawDir, SealFlags};
 use rustix::io::Errno;
 
 use super::path::{owners, permissions};
 use super::uptr::{Cursor, Record, UserPtr, UserSlice};
-use super::{Call, Next, Reply, lock};
+use super::{Call, Next, Reply, host_errno, lock};
 use crate::kernel::Kernel;
 use crate::vfs::OpenFile;
 
@@ -69,6 +69,8 @@ pub(super) fn fcntl(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const F_DUPFD_CLOEXEC: u32 = 1030;
     const F_SETPIPE_SZ: u32 = 1031;
     const F_GETPIPE_SZ: u32 = 1032;
+    const F_ADD_SEALS: u32 = 1033;
+    const F_GET_SEALS: u32 = 1034;
     const FD_CLOEXEC: u64 = 1;
 
     let [fd, command, arg, ..] = *call.args;
@@ -109,6 +111,11 @@ pub(super) fn fcntl(p: &mut Kernel, call: &Call<'_>) -> Reply {
             let bytes = usize::try_from(arg as u32).map_err(|_| Errno::INVAL)?;
             rustix::pipe::fcntl_setpipe_size(file, bytes)? as u64
         }
+        F_ADD_SEALS => {
+            fs::fcntl_add_seals(file, SealFlags::from_bits_retain(arg as u32))?;
+            0
+        }
+        F_GET_SEALS => fs::fcntl_get_seals(file)?.bits().into(),
         lock::F_GETLK
         | lock::F_SETLK
         | lock::F_SETLKW
@@ -121,19 +128,18 @@ pub(super) fn fcntl(p: &mut Kernel, call: &Call<'_>) -> Reply {
 }
 
 pub(super) fn lseek(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    use nix::unistd::Whence::{SeekCur, SeekData, SeekEnd, SeekHole, SeekSet};
+
     let [fd, offset, whence, ..] = *call.args;
     let file = p.files.get(fd)?;
-    let offset = offset.cast_signed();
-    let unsigned = || u64::try_from(offset).map_err(|_| Errno::INVAL);
-    let to = match whence as u32 {
-        0 => SeekFrom::Start(unsigned()?),
-        1 => SeekFrom::Current(offset),
-        2 => SeekFrom::End(offset),
-        3 => SeekFrom::Data(unsigned()?),
-        4 => SeekFrom::Hole(unsigned()?),
-        _ => return Err(Errno::INVAL),
-    };
-    Ok(Next::Done(fs::seek(file, to)?))
+    let whence = [SeekSet, SeekCur, SeekEnd, SeekData, SeekHole]
+        .into_iter()
+        .nth(whence as u32 as usize)
+        .ok_or(Errno::INVAL)?;
+    // Through nix: rustix takes no negative positions, for which hosts have
+    // several errors.
+    let at = nix::unistd::lseek(file, offset.cast_signed(), whence).map_err(host_errno)?;
+    Ok(Next::Done(at.cast_unsigned()))
 }
 
 pub(super) fn ftruncate(p: &mut Kernel, call: &Call<'_>) -> Reply {
@@ -212,21 +218,17 @@ pub(super) fn getdents64(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const HEADER_BYTES: usize = 19;
 
     let [fd, start, bytes, ..] = *call.args;
-    let Kernel {
-        files,
-        memory,
-        bounce,
-        ..
-    } = p;
-    let file = &**files.get(fd)?;
+    // A count of 32 bits to Linux.
+    let bytes = u64::from(bytes as u32);
+    let file = &**p.files.get(fd)?;
     let slice = [UserSlice::new(start, bytes)];
-    let room = Cursor::new(&slice).writable(memory, bytes.min(ENTRIES_BYTES_MAX));
+    let room = Cursor::new(&slice).writable(&p.memory, bytes.min(ENTRIES_BYTES_MAX));
     if room == 0 && bytes != 0 {
         return Err(Errno::FAULT);
     }
     let mut buffer = Vec::with_capacity(room as usize);
     let mut entries = RawDir::new(file, buffer.spare_capacity_mut());
-    bounce.clear();
+    let mut told = Vec::with_capacity(room as usize);
     loop {
         let entry = match entries.next() {
             None => break,
@@ -234,19 +236,19 @@ pub(super) fn getdents64(p: &mut Kernel, call: &Call<'_>) -> Reply {
         };
         let name = entry.file_name().to_bytes_with_nul();
         let record_bytes = (HEADER_BYTES + name.len()).next_multiple_of(8);
-        let begin = bounce.len();
-        bounce.extend_from_slice(&entry.ino().to_le_bytes());
-        bounce.extend_from_slice(&entry.next_entry_cookie().to_le_bytes());
-        bounce.extend_from_slice(&(record_bytes as u16).to_le_bytes());
-        bounce.push(directory_type(entry.file_type()));
-        bounce.extend_from_slice(name);
-        bounce.resize(begin + record_bytes, 0);
+        let begin = told.len();
+        told.extend_from_slice(&entry.ino().to_le_bytes());
+        told.extend_from_slice(&entry.next_entry_cookie().to_le_bytes());
+        told.extend_from_slice(&(record_bytes as u16).to_le_bytes());
+        told.push(directory_type(entry.file_type()));
+        told.extend_from_slice(name);
+        told.resize(begin + record_bytes, 0);
         if entries.is_buffer_empty() {
             break;
         }
     }
-    UserPtr(start).write(memory, bounce)?;
-    Ok(Next::Done(bounce.len() as u64))
+    UserPtr(start).write(&p.memory, &told)?;
+    Ok(Next::Done(told.len() as u64))
 }
 
 fn directory_type(kind: FileType) -> u8 {

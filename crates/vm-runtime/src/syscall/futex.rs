@@ -51,7 +51,7 @@ pub(super) fn futex(p: &mut Kernel, call: &Call<'_>) -> Reply {
             }
             let Some(timeout) = timeout else {
                 let why = format!(
-                    "the only thread waits on the futex at {:#x} without a timeout, and nobody can wake it",
+                    "the only thread waits on the futex at {:#x} without a timeout: there is no other to wake it, and no signal handler would be run",
                     word.0
                 );
                 return Ok(Next::End(Outcome::Deadlocked { pc: call.pc, why }));

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use vm_core::GuestAddr;
 use vm_core::addr::{PAGE_BYTES, round_up_to_pages};
 use vm_core::error::MemoryError;
-use vm_core::mem::{GuestMemory, Prot, SPACE_BYTES};
+use vm_core::mem::{MAP_HIGHEST, MAP_LOWEST, Prot, SPACE_BYTES};
 
 use super::transfer::read_into;
 use super::uptr::{UserPtr, UserSlice};
@@ -22,9 +22,6 @@ const MAP_TYPE: u32 = 0x0f;
 const MAP_FIXED: u32 = 0x10;
 const MAP_ANONYMOUS: u32 = 0x20;
 const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
-
-/// Pages that `mremap` moves at a time.
-const MOVE_BYTES: u64 = 256 << 10;
 
 fn errno(error: MemoryError) -> Errno {
     match error {
@@ -41,18 +38,22 @@ fn whole_pages(bytes: u64) -> Result<u64, Errno> {
     }
 }
 
-fn protection(bits: u64) -> Result<Prot, Errno> {
-    if bits & !7 != 0 {
-        // PROT_GROWSDOWN and the like apply to mappings that grow: none here.
-        return Err(Errno::INVAL);
-    }
+/// What the low bits of a protection allow; the others mean nothing to `mmap`.
+fn protection(bits: u64) -> Prot {
     let mut prot = Prot::NONE;
     for (bit, allowed) in [(1, Prot::READ), (2, Prot::WRITE), (4, Prot::EXEC)] {
         if bits & bit != 0 {
             prot |= allowed;
         }
     }
-    Ok(prot)
+    prot
+}
+
+/// The part of a range of whole pages in which something can be mapped.
+fn mappable(start: u64, bytes: u64) -> Option<(GuestAddr, u64)> {
+    let end = start.saturating_add(bytes).min(MAP_HIGHEST.0);
+    let start = start.max(MAP_LOWEST.0);
+    (start < end).then(|| (GuestAddr(start), end - start))
 }
 
 /// Moves the end of the heap. Like Linux, answers where the end is after
@@ -83,7 +84,7 @@ pub(super) fn brk(p: &mut Kernel, call: &Call<'_>) -> Reply {
 pub(super) fn mmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [addr, bytes, prot, flags, fd, offset] = *call.args;
     let flags = flags as u32;
-    let prot = protection(prot)?;
+    let prot = protection(prot);
     if bytes == 0 || offset % PAGE_BYTES != 0 {
         return Err(Errno::INVAL);
     }
@@ -134,7 +135,7 @@ pub(super) fn mmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
             memory
                 .map(start, bytes, Prot::READ | Prot::WRITE)
                 .map_err(errno)?;
-            space.note_file(start.0..start.0 + bytes);
+            space.note_file(start.0..start.0 + bytes, shared);
             let read = read_into(
                 memory,
                 bounce,
@@ -179,31 +180,49 @@ fn place(p: &Kernel, wanted: GuestAddr, bytes: u64, flags: u32) -> Result<GuestA
 
 pub(super) fn munmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [start, bytes, ..] = *call.args;
-    if bytes == 0 || start % PAGE_BYTES != 0 {
+    let bytes = round_up_to_pages(bytes).unwrap_or(0);
+    if bytes == 0 || start % PAGE_BYTES != 0 || !UserSlice::new(start, bytes).is_in_user_space() {
         return Err(Errno::INVAL);
     }
-    let bytes = whole_pages(bytes).map_err(|_| Errno::INVAL)?;
-    // Linux refuses what leaves the address space with EINVAL here.
-    p.memory
-        .unmap(GuestAddr(start), bytes)
-        .map_err(|_| Errno::INVAL)?;
-    p.space.forget_file(start..start + bytes);
+    if let Some((start, bytes)) = mappable(start, bytes) {
+        p.memory.unmap(start, bytes).map_err(errno)?;
+        p.space.forget_file(start.0..start.0 + bytes);
+    }
     Ok(Next::Done(0))
 }
 
+/// Changes pages up to the first that it cannot change, as Linux does.
 pub(super) fn mprotect(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let [start, bytes, prot, ..] = *call.args;
-    let prot = protection(prot)?;
-    if start % PAGE_BYTES != 0 {
+    /// Bits that mean something somewhere; `PROT_SEM` is one of them.
+    const KNOWN: u64 = 15;
+
+    let [start, bytes, bits, ..] = *call.args;
+    // PROT_GROWSDOWN and the like apply to mappings that grow: none here.
+    if bits & !KNOWN != 0 || start % PAGE_BYTES != 0 {
         return Err(Errno::INVAL);
     }
     if bytes == 0 {
         return Ok(Next::Done(0));
     }
-    p.memory
-        .protect(GuestAddr(start), whole_pages(bytes)?, prot)
-        .map_err(errno)?;
-    Ok(Next::Done(0))
+    let bytes = round_up_to_pages(bytes).ok_or(Errno::NOMEM)?;
+    let prot = protection(bits);
+    let mapped = p.memory.mapped_prefix(GuestAddr(start), bytes);
+    // Writes would be lost: they do not reach the file.
+    let shared = match prot.contains(Prot::WRITE) {
+        true => p.space.first_shared(start..start.saturating_add(mapped)),
+        false => None,
+    };
+    let good = shared.map_or(mapped, |shared| shared - start);
+    if good > 0 {
+        p.memory
+            .protect(GuestAddr(start), good, prot)
+            .map_err(errno)?;
+    }
+    match shared {
+        Some(_) => Err(Errno::ACCESS),
+        None if mapped < bytes => Err(Errno::NOMEM),
+        None => Ok(Next::Done(0)),
+    }
 }
 
 pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
@@ -225,20 +244,14 @@ pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let new_bytes = whole_pages(new_bytes)?;
     let from = GuestAddr(old);
     // One mapping has one protection; a range of several is not one.
-    let prot = p.memory.prot(from).ok_or(Errno::FAULT)?;
-    if !is_uniform(&p.memory, from, old_bytes, prot) {
-        return Err(Errno::FAULT);
-    }
+    let prot = p.memory.uniform_prot(from, old_bytes).ok_or(Errno::FAULT)?;
     if flags & FIXED != 0 {
-        let to = GuestAddr(fixed);
         let apart =
             fixed.checked_add(new_bytes).is_some_and(|end| end <= old) || old + old_bytes <= fixed;
-        if !to.is_aligned(PAGE_BYTES) || !apart {
+        if fixed % PAGE_BYTES != 0 || !apart {
             return Err(Errno::INVAL);
         }
-        p.memory.unmap(to, new_bytes).map_err(errno)?;
-        p.space.forget_file(fixed..fixed + new_bytes);
-        return move_pages(p, from, old_bytes, to, new_bytes, prot);
+        return move_pages(p, from, old_bytes, GuestAddr(fixed), new_bytes);
     }
     if new_bytes <= old_bytes {
         if new_bytes < old_bytes {
@@ -264,77 +277,21 @@ pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
         .memory
         .find_gap(new_bytes, p.space.mmap_top)
         .map_err(errno)?;
-    move_pages(p, from, old_bytes, to, new_bytes, prot)
+    move_pages(p, from, old_bytes, to, new_bytes)
 }
 
-fn is_uniform(memory: &GuestMemory, start: GuestAddr, bytes: u64, prot: Prot) -> bool {
-    let Some(end) = start.checked_add(bytes).filter(|end| end.0 <= SPACE_BYTES) else {
-        return false;
-    };
-    (start.0..end.0)
-        .step_by(PAGE_BYTES as usize)
-        .all(|page| memory.prot(GuestAddr(page)) == Some(prot))
-}
-
-/// Moves a mapping to where nothing is, a piece at a time, so that the memory
-/// limit needs to allow the larger of both sizes and not their sum.
 fn move_pages(
     p: &mut Kernel,
     from: GuestAddr,
     old_bytes: u64,
     to: GuestAddr,
     new_bytes: u64,
-    prot: Prot,
 ) -> Reply {
-    let Kernel {
-        space,
-        memory,
-        bounce,
-        ..
-    } = p;
-    let added = new_bytes.saturating_sub(old_bytes);
-    if memory.mapped_bytes() + added > memory.limit_bytes() {
-        return Err(Errno::NOMEM);
-    }
-    let from_file = space.anonymous_parts(from.0..from.0 + old_bytes).is_empty();
-    let kept = old_bytes.min(new_bytes);
-    // Whatever lies behind what is kept goes first: it makes room.
-    if kept < old_bytes {
-        memory
-            .unmap(GuestAddr(from.0 + kept), old_bytes - kept)
-            .map_err(errno)?;
-    }
-    let mut done = 0;
-    while done < kept {
-        let bytes = MOVE_BYTES.min(kept - done);
-        let (source, target) = (GuestAddr(from.0 + done), GuestAddr(to.0 + done));
-        if bounce.len() < bytes as usize {
-            bounce.resize(bytes as usize, 0);
-        }
-        let piece = &mut bounce[..bytes as usize];
-        if !prot.contains(Prot::READ) {
-            memory.protect(source, bytes, Prot::READ).map_err(errno)?;
-        }
-        memory.read_bytes(source, piece).map_err(|_| Errno::FAULT)?;
-        memory.unmap(source, bytes).map_err(errno)?;
-        memory
-            .map(target, bytes, Prot::READ | Prot::WRITE)
-            .map_err(errno)?;
-        memory
-            .write_bytes(target, piece)
-            .map_err(|_| Errno::FAULT)?;
-        memory.protect(target, bytes, prot).map_err(errno)?;
-        done += bytes;
-    }
-    if added > 0 {
-        memory
-            .map(GuestAddr(to.0 + kept), added, prot)
-            .map_err(errno)?;
-    }
-    space.forget_file(from.0..from.0 + old_bytes);
-    if from_file {
-        space.note_file(to.0..to.0 + kept);
-    }
+    p.memory
+        .remap(from, old_bytes, to, new_bytes)
+        .map_err(errno)?;
+    p.space
+        .move_files(from.0..from.0 + old_bytes, to.0, new_bytes);
     Ok(Next::Done(to.0))
 }
 
@@ -412,35 +369,21 @@ pub(super) fn madvise(p: &mut Kernel, call: &Call<'_>) -> Reply {
     if bytes == 0 {
         return Ok(Next::Done(0));
     }
-    let bytes = whole_pages(bytes).map_err(|_| Errno::INVAL)?;
-    if !p.memory.allows(GuestAddr(start), bytes, Prot::NONE) {
-        return Err(Errno::NOMEM);
-    }
-    if matches!(advice, DONTNEED | FREE) {
-        for part in p.space.anonymous_parts(start..start + bytes) {
-            zero(&p.memory, part)?;
+    let bytes = round_up_to_pages(bytes).ok_or(Errno::INVAL)?;
+    let end = start.checked_add(bytes).ok_or(Errno::INVAL)?;
+    if matches!(advice, DONTNEED | FREE)
+        && let Some((start, bytes)) = mappable(start, bytes)
+    {
+        for part in p.space.anonymous_parts(start.0..start.0 + bytes) {
+            let bytes = part.end - part.start;
+            p.memory.zero(GuestAddr(part.start), bytes).map_err(errno)?;
         }
     }
-    Ok(Next::Done(0))
-}
-
-/// Makes mapped pages zero and gives their memory back, run by run of equal
-/// protection.
-fn zero(memory: &GuestMemory, range: std::ops::Range<u64>) -> Result<(), Errno> {
-    let prot_at = |page| memory.prot(GuestAddr(page)).ok_or(Errno::NOMEM);
-    let mut page = range.start;
-    while page < range.end {
-        let prot = prot_at(page)?;
-        let mut end = page + PAGE_BYTES;
-        while end < range.end && prot_at(end)? == prot {
-            end += PAGE_BYTES;
-        }
-        memory
-            .map(GuestAddr(page), end - page, prot)
-            .map_err(errno)?;
-        page = end;
+    // Gaps are skipped and then reported.
+    match p.memory.allows(GuestAddr(start), end - start, Prot::NONE) {
+        true => Ok(Next::Done(0)),
+        false => Err(Errno::NOMEM),
     }
-    Ok(())
 }
 
 /// Guests that generate code call this where others would use `fence.i`.

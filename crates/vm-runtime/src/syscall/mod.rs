@@ -30,6 +30,7 @@ mod lock;
 mod memory;
 mod path;
 mod process;
+mod resolve;
 pub(crate) mod signal;
 mod stat;
 mod terminal;
@@ -38,6 +39,7 @@ mod transfer;
 
 pub(crate) use process::Limits;
 pub(crate) use time::Waiting;
+pub(crate) use transfer::Bounce;
 
 /// Length of `ecall`, which has no compressed form.
 const ECALL_BYTES: u64 = 4;

@@ -1,74 +1,22 @@
 //! Paths: opening, finding, making and removing files of the host by name.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::unistd::AccessFlags;
-use rustix::fs::{
-    self, Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timestamps,
-    Uid,
-};
+use rustix::fs::OFlags;
+use rustix::fs::{self, Access, AtFlags, CWD, FileType, Gid, Mode, RenameFlags, Timestamps, Uid};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
+use super::resolve::{AT_FDCWD, Found, host_path, open_plain};
 use super::uptr::{UserPtr, word};
 use super::{Call, Next, Reply, host_errno};
 use crate::kernel::Kernel;
 use crate::vfs::synthetic::Entry;
 use crate::vfs::{FileKind, OpenFile, synthetic};
 
-const AT_FDCWD: i32 = -100;
-
 impl Kernel {
-    /// The directory that `path` is relative to. An absolute path needs none,
-    /// so whatever the guest passed is fine then.
-    fn directory<'a>(&'a self, fd: u64, path: &[u8]) -> Result<BorrowedFd<'a>, Errno> {
-        if path.first() == Some(&b'/') {
-            return Ok(CWD);
-        }
-        if fd as u32 as i32 == AT_FDCWD {
-            return Ok(self.cwd.as_ref().map_or(CWD, |dir| dir.as_fd()));
-        }
-        Ok(self.files.get(fd)?.as_fd())
-    }
-
-    /// The path at `path` and the directory it is relative to.
-    pub(super) fn path_at(&self, dir: u64, path: u64) -> Result<(BorrowedFd<'_>, Vec<u8>), Errno> {
-        let path = UserPtr(path).read_path(&self.memory)?;
-        Ok((self.directory(dir, &path)?, path))
-    }
-
-    /// As [`path_at`](Kernel::path_at), where the path may also be one of the
-    /// kernel that leads on to a file of the host: `/proc/self/exe`,
-    /// `/dev/stdin` and the like. The flags are those to ask the host with.
-    pub(super) fn resolve(
-        &self,
-        dir: u64,
-        path: u64,
-        flags: AtFlags,
-    ) -> Result<(BorrowedFd<'_>, Vec<u8>, AtFlags), Errno> {
-        let (dir, path) = self.path_at(dir, path)?;
-        if flags.contains(AtFlags::SYMLINK_NOFOLLOW) {
-            return Ok((dir, path, flags));
-        }
-        Ok(match synthetic::lookup(self, &path) {
-            Some(Entry::Exe) => (CWD, self.program_path()?.to_vec(), flags),
-            Some(Entry::Fd(fd)) => {
-                let file = self.files.get(fd.into())?.as_fd();
-                (file, Vec::new(), flags | AtFlags::EMPTY_PATH)
-            }
-            _ => (dir, path, flags),
-        })
-    }
-
-    /// Opens what is at `path`, relative to the working directory, for a call
-    /// that keeps no descriptor.
-    pub(super) fn open_path(&self, path: u64, flags: OFlags) -> Result<OpenFile, Errno> {
-        let path = UserPtr(path).read_path(&self.memory)?;
-        let here = AT_FDCWD as u32;
-        self.open_host(here.into(), &path, flags, Mode::empty())
-    }
-
     /// Opens a host file for the guest.
     fn open_host(
         &self,
@@ -77,29 +25,27 @@ impl Kernel {
         flags: OFlags,
         mode: Mode,
     ) -> Result<OpenFile, Errno> {
-        let directory = self.directory(dir, path)?;
-        // What the guest opens is never inherited by programs of the host.
-        let flags = flags | OFlags::CLOEXEC;
         // O_TMPFILE has the bit of O_DIRECTORY, too: all of it must be there.
         let creates = flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE);
-        let mode = if creates {
-            mode & !permissions(self.umask.into())
-        } else {
-            Mode::empty()
+        let mode = match creates {
+            true => self.unmasked(mode),
+            false => Mode::empty(),
         };
-        // A magic link of /proc/self/fd would open the host process' files.
-        let no_magic = ResolveFlags::NO_MAGICLINKS;
-        let fd = match fs::openat2(directory, path, flags, mode, no_magic) {
-            // Old kernels and some containers do not have the call.
-            Err(Errno::NOSYS | Errno::PERM) => fs::openat(directory, path, flags, mode)?,
-            opened => opened?,
-        };
+        let fd = open_plain(self.directory(dir, path)?, path, flags, mode)?;
         if synthetic::is_of_host_process(&fd) {
             return Err(Errno::NOENT);
         }
         OpenFile::new(fd)
     }
+
+    /// What the guest's mask leaves of the permissions of a new file.
+    fn unmasked(&self, mode: Mode) -> Mode {
+        mode & !permissions(self.umask.into())
+    }
 }
+
+/// The working directory, for calls that take only a path.
+pub(super) const HERE: u64 = AT_FDCWD as u32 as u64;
 
 pub(super) fn openat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, flags, mode, ..] = *call.args;
@@ -166,37 +112,49 @@ pub(super) fn getcwd(p: &mut Kernel, call: &Call<'_>) -> Reply {
 
 /// Where a host file is, as the host sees it.
 fn path_of(file: &impl AsFd) -> Result<std::ffi::CString, Errno> {
-    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    fs::readlink(link, Vec::new())
+    fs::readlink(host_path(file.as_fd()), Vec::new())
 }
 
 pub(super) fn chdir(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let dir = p.open_path(call.args[0], OFlags::PATH | OFlags::DIRECTORY)?;
-    p.cwd = Some(Arc::new(dir));
-    Ok(Next::Done(0))
+    let dir = match p.object(HERE, call.args[0], AtFlags::empty())? {
+        Found::Opened(dir) => dir,
+        Found::Held(dir) => rustix::io::fcntl_dupfd_cloexec(dir, 0)?,
+    };
+    enter(p, Arc::new(OpenFile::new(dir)?))
 }
 
 pub(super) fn fchdir(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let dir = p.files.get(call.args[0])?;
+    let dir = Arc::clone(p.files.get(call.args[0])?);
+    enter(p, dir)
+}
+
+fn enter(p: &mut Kernel, dir: Arc<OpenFile>) -> Reply {
     if dir.kind != FileKind::Directory {
         return Err(Errno::NOTDIR);
     }
-    fs::accessat(dir, c".", Access::EXEC_OK, AtFlags::empty())?;
-    p.cwd = Some(Arc::clone(dir));
+    fs::accessat(&dir, c".", Access::EXEC_OK, AtFlags::empty())?;
+    p.cwd = Some(dir);
     Ok(Next::Done(0))
 }
 
 pub(super) fn readlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, buffer, bytes, ..] = *call.args;
-    let path = UserPtr(path).read_path(&p.memory)?;
     if bytes.cast_signed() <= 0 || bytes > i32::MAX as u64 {
         return Err(Errno::INVAL);
     }
-    let target = match synthetic::lookup(p, &path) {
+    let name = UserPtr(path).read_path(&p.memory)?;
+    let target = match synthetic::lookup(p, &name) {
         Some(Entry::Exe) => p.program_path()?.to_vec(),
-        Some(Entry::Fd(fd)) => path_of(p.files.get(fd.into())?)?.into_bytes(),
+        Some(Entry::Fd(fd)) => {
+            let file = p.files.get(fd.into()).map_err(|_| Errno::NOENT)?;
+            path_of(file)?.into_bytes()
+        }
+        Some(Entry::Missing) => return Err(Errno::NOENT),
         Some(_) => return Err(Errno::INVAL),
-        None => fs::readlinkat(p.directory(dir, &path)?, &path[..], Vec::new())?.into_bytes(),
+        None => {
+            let (dir, name) = p.entry(dir, path)?;
+            fs::readlinkat(dir, name, Vec::new())?.into_bytes()
+        }
     };
     let fits = target.len().min(bytes as usize);
     UserPtr(buffer).write(&p.memory, &target[..fits])?;
@@ -218,44 +176,57 @@ fn check_access(p: &Kernel, call: &Call<'_>, flags: AtFlags) -> Reply {
     if mode & !7 != 0 {
         return Err(Errno::INVAL);
     }
-    let (dir, path, flags) = p.resolve(dir, path, flags)?;
+    let file = p.object(dir, path, flags)?;
     // Through nix: rustix refuses most flags before the host sees them.
     let mode = AccessFlags::from_bits_retain(mode.cast_signed());
+    let flags = flags | AtFlags::EMPTY_PATH;
     let flags = nix::fcntl::AtFlags::from_bits_retain(flags.bits().cast_signed());
-    nix::unistd::faccessat(dir, &path[..], mode, flags).map_err(host_errno)?;
+    nix::unistd::faccessat(file, c"", mode, flags).map_err(host_errno)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn mkdirat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, mode, ..] = *call.args;
-    let (dir, path) = p.path_at(dir, path)?;
-    let mode = permissions(mode) & !permissions(p.umask.into());
-    fs::mkdirat(dir, path, mode)?;
+    let (dir, name) = p.entry(dir, path)?;
+    fs::mkdirat(dir, name, p.unmasked(permissions(mode)))?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn unlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, flags, ..] = *call.args;
     let flags = at_flags(flags, AtFlags::REMOVEDIR)?;
-    let (dir, path) = p.path_at(dir, path)?;
-    fs::unlinkat(dir, path, flags)?;
+    let (dir, name) = p.entry(dir, path)?;
+    fs::unlinkat(dir, name, flags)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn symlinkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [target, dir, path, ..] = *call.args;
     let target = UserPtr(target).read_path(&p.memory)?;
-    let (dir, path) = p.path_at(dir, path)?;
-    fs::symlinkat(target, dir, path)?;
+    let (dir, name) = p.entry(dir, path)?;
+    fs::symlinkat(target, dir, name)?;
     Ok(Next::Done(0))
 }
 
+/// Links what a path leads to, or the link that it names. A file without a
+/// name (`O_TMPFILE`) gets one through its descriptor.
 pub(super) fn linkat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [old_dir, old, new_dir, new, flags, ..] = *call.args;
-    let flags = at_flags(flags, AtFlags::SYMLINK_FOLLOW)?;
-    let (old_dir, old) = p.path_at(old_dir, old)?;
-    let (new_dir, new) = p.path_at(new_dir, new)?;
-    fs::linkat(old_dir, old, new_dir, new, flags)?;
+    let flags = at_flags(flags, AtFlags::SYMLINK_FOLLOW | AtFlags::EMPTY_PATH)?;
+    let (new_dir, new) = p.entry(new_dir, new)?;
+    let no_path =
+        flags.contains(AtFlags::EMPTY_PATH) && UserPtr(old).read_path(&p.memory)?.is_empty();
+    if no_path {
+        // The host asks for more rights than for a path, so it is asked.
+        let file = p.directory(old_dir, b"")?;
+        fs::linkat(file, c"", new_dir, new, AtFlags::EMPTY_PATH)?;
+    } else if flags.contains(AtFlags::SYMLINK_FOLLOW) {
+        let file = p.object(old_dir, old, AtFlags::empty())?;
+        file.by_path(|old| fs::linkat(CWD, old, new_dir, new, AtFlags::SYMLINK_FOLLOW))?;
+    } else {
+        let (old_dir, old) = p.entry(old_dir, old)?;
+        fs::linkat(old_dir, old, new_dir, new, AtFlags::empty())?;
+    }
     Ok(Next::Done(0))
 }
 
@@ -265,16 +236,26 @@ pub(super) fn renameat2(p: &mut Kernel, call: &Call<'_>) -> Reply {
     if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
         return Err(Errno::INVAL);
     }
-    let (old_dir, old) = p.path_at(old_dir, old)?;
-    let (new_dir, new) = p.path_at(new_dir, new)?;
+    let (old_dir, old) = p.entry(old_dir, old)?;
+    let (new_dir, new) = p.entry(new_dir, new)?;
     fs::renameat_with(old_dir, old, new_dir, new, flags)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn fchmodat(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    change_mode(p, call, AtFlags::empty())
+}
+
+pub(super) fn fchmodat2(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    change_mode(p, call, at_flags(call.args[3], known)?)
+}
+
+fn change_mode(p: &Kernel, call: &Call<'_>, flags: AtFlags) -> Reply {
     let [dir, path, mode, ..] = *call.args;
-    let (dir, path) = p.path_at(dir, path)?;
-    fs::chmodat(dir, path, permissions(mode), AtFlags::empty())?;
+    // The path of a symbolic link's descriptor leads to the link itself.
+    let file = p.object(dir, path, flags)?;
+    file.by_path(|file| fs::chmodat(CWD, file, permissions(mode), AtFlags::empty()))?;
     Ok(Next::Done(0))
 }
 
@@ -289,24 +270,17 @@ pub(super) fn mknodat(p: &mut Kernel, call: &Call<'_>) -> Reply {
         }
         _ => return Err(Errno::INVAL),
     };
-    let (dir, path) = p.path_at(dir, path)?;
-    let mode = permissions(mode) & !permissions(p.umask.into());
-    fs::mknodat(dir, path, kind, mode, 0)?;
+    let (dir, name) = p.entry(dir, path)?;
+    fs::mknodat(dir, name, kind, p.unmasked(permissions(mode)), 0)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn truncate(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [path, bytes, ..] = *call.args;
-    if bytes > i64::MAX as u64 {
-        return Err(Errno::INVAL);
-    }
-    // A FIFO would wait for a reader otherwise.
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match p.open_path(path, flags) {
-        Ok(file) if file.kind == FileKind::Regular => fs::ftruncate(&file, bytes)?,
-        Ok(_) | Err(Errno::NXIO) => return Err(Errno::INVAL),
-        Err(errno) => return Err(errno),
-    }
+    let bytes = i64::try_from(bytes).map_err(|_| Errno::INVAL)?;
+    let file = p.object(HERE, path, AtFlags::empty())?;
+    file.by_path(|file| nix::unistd::truncate(file, bytes))
+        .map_err(host_errno)?;
     Ok(Next::Done(0))
 }
 
@@ -319,9 +293,9 @@ pub(super) fn owners(owner: u64, group: u64) -> (Option<Uid>, Option<Gid>) {
 pub(super) fn fchownat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, owner, group, flags, ..] = *call.args;
     let flags = at_flags(flags, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)?;
-    let (dir, path) = p.path_at(dir, path)?;
+    let file = p.object(dir, path, flags)?;
     let (owner, group) = owners(owner, group);
-    fs::chownat(dir, path, owner, group, flags)?;
+    fs::chownat(file, c"", owner, group, AtFlags::EMPTY_PATH)?;
     Ok(Next::Done(0))
 }
 
@@ -357,8 +331,8 @@ pub(super) fn utimensat(p: &mut Kernel, call: &Call<'_>) -> Reply {
         }
         fs::futimens(p.files.get(dir)?, &times)?;
     } else {
-        let (dir, path) = p.path_at(dir, path)?;
-        fs::utimensat(dir, path, &times, flags)?;
+        let file = p.object(dir, path, flags)?;
+        file.by_path(|file| fs::utimensat(CWD, file, &times, AtFlags::empty()))?;
     }
     Ok(Next::Done(0))
 }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process as host;
 use rustix::rand::GetRandomFlags;
 
-use super::uptr::{Cursor, Record, UserPtr, UserSlice, word};
+use super::uptr::{Cursor, Record, TRANSFER_BYTES_MAX, UserPtr, UserSlice, word};
 use super::{Call, Next, Reply};
 use crate::kernel::Kernel;
 use crate::outcome::Outcome;
@@ -377,6 +377,10 @@ pub(super) fn getrandom(p: &mut Kernel, call: &Call<'_>) -> Reply {
         return Err(Errno::INVAL);
     }
     let host_flags = GetRandomFlags::from_bits_retain(flags);
+    let whole = UserSlice::new(buffer, bytes.min(TRANSFER_BYTES_MAX));
+    if !whole.is_in_user_space() {
+        return Err(Errno::FAULT);
+    }
     let slices = [UserSlice::new(buffer, bytes.min(BYTES_MAX))];
     let mut cursor = Cursor::new(&slices);
     let mut done = 0;

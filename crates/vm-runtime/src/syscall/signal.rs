@@ -5,6 +5,7 @@
 //! the program with a message that says so.
 
 use rustix::io::Errno;
+use vm_core::GuestAddr;
 
 use super::uptr::{Record, UserPtr, half, word};
 use super::{Call, Next, Reply};
@@ -46,10 +47,20 @@ const SS_DISABLE: u32 = 2;
 const SS_AUTODISARM: u32 = 1 << 31;
 const MINSIGSTKSZ: u64 = 2048;
 
-impl Default for Signals {
-    fn default() -> Signals {
+impl Signals {
+    /// As a program finds them, some of them ignored: bit n-1 for signal n.
+    pub(crate) fn new(ignored: u64) -> Signals {
+        let ignored = ignored & !(Signal::KILL.bit() | Signal::STOP.bit());
+        let action = |index| Action {
+            handler: if ignored >> index & 1 != 0 {
+                IGNORE
+            } else {
+                DEFAULT
+            },
+            ..Action::default()
+        };
         Signals {
-            actions: [Action::default(); Signal::HIGHEST as usize],
+            actions: std::array::from_fn(action),
             blocked: 0,
             pending: 0,
             alt_stack: AltStack {
@@ -59,17 +70,15 @@ impl Default for Signals {
             },
         }
     }
-}
 
-impl Signals {
     fn action(&self, signal: Signal) -> Action {
         self.actions[usize::from(signal.number()) - 1]
     }
 
     /// The handler that the guest installed for a signal.
-    pub(crate) fn handler(&self, signal: Signal) -> Option<u64> {
+    pub(crate) fn handler(&self, signal: Signal) -> Option<GuestAddr> {
         let handler = self.action(signal).handler;
-        (handler != DEFAULT && handler != IGNORE).then_some(handler)
+        (handler != DEFAULT && handler != IGNORE).then_some(GuestAddr(handler))
     }
 
     fn is_blocked(&self, signal: Signal) -> bool {
@@ -109,18 +118,8 @@ fn deliver(p: &mut Kernel, call: &Call<'_>, signal: Signal) -> Option<Outcome> {
     if p.signals.is_ignored(signal) {
         return None;
     }
-    let why = match p.signals.handler(signal) {
-        None => format!("sent by the program itself, at {}", p.place(call.pc)),
-        Some(handler) => format!(
-            "sent by the program itself, at {}; its handler at {handler:#x} cannot be called yet",
-            p.place(call.pc)
-        ),
-    };
-    Some(Outcome::Signalled {
-        signal,
-        pc: call.pc,
-        why,
-    })
+    let why = format!("raised by the program itself, at {}", p.place(call.pc));
+    Some(p.fault(signal, call.pc, why))
 }
 
 /// Delivers what is pending and no longer blocked.
@@ -256,11 +255,7 @@ pub(super) fn rt_sigreturn(p: &mut Kernel, call: &Call<'_>) -> Reply {
         "rt_sigreturn without a signal frame at {}",
         p.place(call.pc)
     );
-    Ok(Next::End(Outcome::Signalled {
-        signal: Signal::SEGV,
-        pc: call.pc,
-        why,
-    }))
+    Ok(Next::End(p.fault(Signal::SEGV, call.pc, why)))
 }
 
 pub(super) fn sigaltstack(p: &mut Kernel, call: &Call<'_>) -> Reply {

@@ -1,55 +1,59 @@
 //! What a file is: size, kind, owner, times, and the file system it is in.
 
-use rustix::fs::{self, AtFlags, OFlags, Stat, StatFs, Statx, StatxFlags, StatxTimestamp};
+use std::os::fd::AsFd;
 
-use super::path::at_flags;
+use rustix::fs::{self, AtFlags, Stat, StatFs, Statx, StatxFlags, StatxTimestamp};
+
+use super::path::{HERE, at_flags};
 use super::uptr::{Record, UserPtr};
 use super::{Call, Next, Reply};
 use crate::kernel::Kernel;
 
+/// Finding a file by its path mounts nothing, so the flag that forbids it is
+/// no matter.
+const KNOWN: AtFlags = AtFlags::SYMLINK_NOFOLLOW
+    .union(AtFlags::NO_AUTOMOUNT)
+    .union(AtFlags::EMPTY_PATH);
+
 pub(super) fn fstat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [fd, buffer, ..] = *call.args;
-    let stat = fs::fstat(p.files.get(fd)?)?;
-    UserPtr(buffer).write(&p.memory, &guest_stat(&stat).0)?;
-    Ok(Next::Done(0))
+    tell_stat(p, p.files.get(fd)?, buffer)
 }
 
 pub(super) fn newfstatat(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, buffer, flags, ..] = *call.args;
-    let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-    let flags = at_flags(flags, known)?;
-    let (dir, path, flags) = p.resolve(dir, path, flags)?;
-    let stat = fs::statat(dir, path, flags)?;
+    tell_stat(p, p.object(dir, path, at_flags(flags, KNOWN)?)?, buffer)
+}
+
+fn tell_stat(p: &Kernel, file: impl AsFd, buffer: u64) -> Reply {
+    let stat = fs::fstat(file)?;
     UserPtr(buffer).write(&p.memory, &guest_stat(&stat).0)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn statx(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [dir, path, flags, mask, buffer, ..] = *call.args;
-    let known = AtFlags::SYMLINK_NOFOLLOW
-        | AtFlags::NO_AUTOMOUNT
-        | AtFlags::EMPTY_PATH
-        | AtFlags::STATX_FORCE_SYNC
-        | AtFlags::STATX_DONT_SYNC;
-    let flags = at_flags(flags, known)?;
-    let (dir, path, flags) = p.resolve(dir, path, flags)?;
-    let statx = fs::statx(dir, path, flags, StatxFlags::from_bits_retain(mask as u32))?;
+    let sync = AtFlags::STATX_FORCE_SYNC | AtFlags::STATX_DONT_SYNC;
+    let flags = at_flags(flags, KNOWN | sync)?;
+    let file = p.object(dir, path, flags)?;
+    let mask = StatxFlags::from_bits_retain(mask as u32);
+    let statx = fs::statx(file, c"", flags & sync | AtFlags::EMPTY_PATH, mask)?;
     UserPtr(buffer).write(&p.memory, &guest_statx(&statx).0)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn fstatfs(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [fd, buffer, ..] = *call.args;
-    let statfs = fs::fstatfs(p.files.get(fd)?)?;
-    UserPtr(buffer).write(&p.memory, &guest_statfs(&statfs).0)?;
-    Ok(Next::Done(0))
+    tell_statfs(p, p.files.get(fd)?, buffer)
 }
 
 pub(super) fn statfs(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [path, buffer, ..] = *call.args;
-    // There is no statfsat: the path is opened, without looking inside.
-    let file = p.open_path(path, OFlags::PATH)?;
-    let statfs = fs::fstatfs(&file)?;
+    tell_statfs(p, p.object(HERE, path, AtFlags::empty())?, buffer)
+}
+
+fn tell_statfs(p: &Kernel, file: impl AsFd, buffer: u64) -> Reply {
+    let statfs = fs::fstatfs(file)?;
     UserPtr(buffer).write(&p.memory, &guest_statfs(&statfs).0)?;
     Ok(Next::Done(0))
 }

@@ -129,26 +129,48 @@ impl Kernel {
     }
 }
 
-/// Clocks that every Linux has. Alarm clocks need hardware, and reading one
-/// that is not there cannot fail in the way the host call is wrapped.
-fn clock_id(clock: u64) -> Result<ClockId, Errno> {
-    let clock = ClockId::try_from(clock as i32).map_err(|_| Errno::INVAL)?;
-    match clock {
-        ClockId::RealtimeAlarm | ClockId::BoottimeAlarm => Err(Errno::INVAL),
-        clock => Ok(clock),
+/// The clock of a number. Alarm clocks need hardware, and reading one that is
+/// not there cannot fail in the way the host call is wrapped.
+fn clock_id(p: &Kernel, clock: u64) -> Result<ClockId, Errno> {
+    let clock = clock as i32;
+    if clock < 0 {
+        return own_cpu_clock(p, clock).ok_or(Errno::INVAL);
     }
+    match ClockId::try_from(clock) {
+        Err(_) | Ok(ClockId::RealtimeAlarm | ClockId::BoottimeAlarm) => Err(Errno::INVAL),
+        Ok(clock) => Ok(clock),
+    }
+}
+
+/// The clock of a process (`clock_getcpuclockid`) or thread: what is no number
+/// is the inverse of an id, 0 for the caller, before three bits. All processor
+/// time counts as the user's.
+fn own_cpu_clock(p: &Kernel, clock: i32) -> Option<ClockId> {
+    /// The id is that of a thread.
+    const OF_THREAD: i32 = 4;
+    /// An open device instead of a processor clock.
+    const DEVICE: i32 = 3;
+
+    let id = !(clock >> 3);
+    if clock & 3 == DEVICE || (id != 0 && id != p.pid) {
+        return None;
+    }
+    Some(match clock & OF_THREAD {
+        0 => ClockId::ProcessCPUTime,
+        _ => ClockId::ThreadCPUTime,
+    })
 }
 
 pub(super) fn clock_gettime(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [clock, time, ..] = *call.args;
-    let now = host_gettime(clock_id(clock)?);
+    let now = host_gettime(clock_id(p, clock)?);
     UserPtr(time).write(&p.memory, &guest_timespec(now).0)?;
     Ok(Next::Done(0))
 }
 
 pub(super) fn clock_getres(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let [clock, resolution, ..] = *call.args;
-    let resolution_of = host_getres(clock_id(clock)?);
+    let resolution_of = host_getres(clock_id(p, clock)?);
     UserPtr(resolution).write_unless_null(&p.memory, &guest_timespec(resolution_of).0)?;
     Ok(Next::Done(0))
 }
@@ -170,7 +192,7 @@ pub(super) fn nanosleep(p: &mut Kernel, call: &Call<'_>) -> Reply {
 pub(super) fn clock_nanosleep(p: &mut Kernel, call: &Call<'_>) -> Reply {
     const TIMER_ABSTIME: u64 = 1;
     let [clock, flags, request, ..] = *call.args;
-    let clock = clock_id(clock)?;
+    let clock = clock_id(p, clock)?;
     if !matches!(
         clock,
         ClockId::Realtime | ClockId::Monotonic | ClockId::Boottime

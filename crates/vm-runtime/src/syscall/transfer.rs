@@ -37,48 +37,108 @@ pub(super) const PATIENCE: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
+/// The buffer between guest and host.
+#[derive(Debug, Default)]
+pub(crate) struct Bounce(Vec<u8>);
+
+impl Bounce {
+    /// Files opened with `O_DIRECT` want buffers at multiples of their
+    /// blocks, which this is one of.
+    const ALIGN_BYTES: usize = 4096;
+
+    /// Its first bytes; it grows to little more than [`CHUNK_BYTES`].
+    fn first(&mut self, bytes: u64) -> &mut [u8] {
+        debug_assert!(bytes <= CHUNK_BYTES);
+        let bytes = bytes as usize;
+        let room = bytes.next_power_of_two() + Self::ALIGN_BYTES;
+        if self.0.len() < room {
+            self.0.resize(room, 0);
+        }
+        let skipped = self.0.as_ptr().align_offset(Self::ALIGN_BYTES);
+        &mut self.0[skipped..skipped + bytes]
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
 pub(super) fn read(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, ..] = *call.args;
-    transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], None)
-}
-
-pub(super) fn pread64(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, offset, ..] = *call.args;
-    let offset = checked_offset(offset)?;
-    transfer_in(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
-}
-
-pub(super) fn readv(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let slices = io_vector(p, call)?;
-    transfer_in(p, call, call.args[0], &slices, None)
+    transfer_buffer(p, call, Way::In, None)
 }
 
 pub(super) fn write(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, ..] = *call.args;
-    transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], None)
+    transfer_buffer(p, call, Way::Out, None)
+}
+
+pub(super) fn pread64(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    let at = checked_offset(call.args[3])?;
+    transfer_buffer(p, call, Way::In, Some(at))
 }
 
 pub(super) fn pwrite64(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let [fd, start, bytes, offset, ..] = *call.args;
-    let offset = checked_offset(offset)?;
-    transfer_out(p, call, fd, &[UserSlice::new(start, bytes)], Some(offset))
+    let at = checked_offset(call.args[3])?;
+    transfer_buffer(p, call, Way::Out, Some(at))
+}
+
+pub(super) fn readv(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    transfer_vector(p, call, Way::In, None)
 }
 
 pub(super) fn writev(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let slices = io_vector(p, call)?;
-    transfer_out(p, call, call.args[0], &slices, None)
+    transfer_vector(p, call, Way::Out, None)
 }
 
 pub(super) fn preadv(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let offset = checked_offset(call.args[3])?;
-    let slices = io_vector(p, call)?;
-    transfer_in(p, call, call.args[0], &slices, Some(offset))
+    let at = checked_offset(call.args[3])?;
+    transfer_vector(p, call, Way::In, Some(at))
 }
 
 pub(super) fn pwritev(p: &mut Kernel, call: &Call<'_>) -> Reply {
-    let offset = checked_offset(call.args[3])?;
+    let at = checked_offset(call.args[3])?;
+    transfer_vector(p, call, Way::Out, Some(at))
+}
+
+fn transfer_buffer(p: &mut Kernel, call: &Call<'_>, way: Way, at: Option<u64>) -> Reply {
+    let [fd, start, bytes, ..] = *call.args;
+    check_access(p, fd, way)?;
+    transfer(p, call, way, &[UserSlice::new(start, bytes)], at)
+}
+
+fn transfer_vector(p: &mut Kernel, call: &Call<'_>, way: Way, at: Option<u64>) -> Reply {
+    check_access(p, call.args[0], way)?;
     let slices = io_vector(p, call)?;
-    transfer_out(p, call, call.args[0], &slices, Some(offset))
+    transfer(p, call, way, &slices, at)
+}
+
+/// Whether the descriptor was opened for it: asked before anything else.
+fn check_access(p: &Kernel, fd: u64, way: Way) -> Result<(), Errno> {
+    let file = p.files.get(fd)?;
+    match (way, file.readable, file.writable) {
+        (Way::In, true, _) | (Way::Out, _, true) => Ok(()),
+        _ => Err(Errno::BADF),
+    }
+}
+
+/// Linux refuses what no program could have before it moves anything; what
+/// is merely not mapped counts as far as it is.
+fn transfer(
+    p: &mut Kernel,
+    call: &Call<'_>,
+    way: Way,
+    slices: &[UserSlice],
+    at: Option<u64>,
+) -> Reply {
+    if !slices.iter().all(|slice| slice.is_in_user_space()) {
+        return Err(Errno::FAULT);
+    }
+    match way {
+        Way::In => transfer_in(p, call, slices, at),
+        Way::Out => transfer_out(p, call, slices, at),
+    }
 }
 
 /// Copies between files without a way through the guest.
@@ -93,7 +153,8 @@ pub(super) fn sendfile(p: &mut Kernel, call: &Call<'_>) -> Reply {
         true => None,
         false => Some(checked_offset(at.load(&p.memory)?)?),
     };
-    let (count, step) = (count.min(TRANSFER_BYTES_MAX), step(target));
+    let count = checked_offset(count)?.min(TRANSFER_BYTES_MAX);
+    let step = step(target);
     let mut done = 0;
     let reply = loop {
         if done == count {
@@ -141,7 +202,7 @@ pub(super) fn copy_file_range(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let (mut from, mut to) = (offset(source_at)?, offset(target_at)?);
     // Both are regular files, or the host refuses. It copies all that it is
     // asked to before it comes back, so that is bounded.
-    let count = count.min(COPY_BYTES_MAX) as usize;
+    let count = checked_offset(count)?.min(COPY_BYTES_MAX) as usize;
     let copied = rustix::fs::copy_file_range(source, from.as_mut(), target, to.as_mut(), count)?;
     for (at, moved) in [(source_at, from), (target_at, to)] {
         if let Some(moved) = moved {
@@ -160,6 +221,7 @@ fn step(target: &OpenFile) -> u64 {
     }
 }
 
+/// A position in a file or a count of its bytes, which are signed to Linux.
 fn checked_offset(offset: u64) -> Result<u64, Errno> {
     if offset > i64::MAX as u64 {
         Err(Errno::INVAL)
@@ -178,32 +240,22 @@ fn io_vector(p: &Kernel, call: &Call<'_>) -> Result<Vec<UserSlice>, Errno> {
     let mut slices = Vec::with_capacity(count as usize);
     for i in 0..count {
         let entry = UserPtr(vector).at(16 * i).read::<16>(&p.memory)?;
-        let slice = UserSlice::new(word(&entry, 0), word(&entry, 8));
-        if slice.bytes > i64::MAX as u64 {
-            return Err(Errno::INVAL);
-        }
-        slices.push(slice);
+        slices.push(UserSlice::new(word(&entry, 0), word(&entry, 8)));
+    }
+    if slices.iter().any(|slice| slice.bytes > i64::MAX as u64) {
+        return Err(Errno::INVAL);
     }
     Ok(slices)
 }
 
-fn transfer_in(
-    p: &mut Kernel,
-    call: &Call<'_>,
-    fd: u64,
-    slices: &[UserSlice],
-    at: Option<u64>,
-) -> Reply {
+fn transfer_in(p: &mut Kernel, call: &Call<'_>, slices: &[UserSlice], at: Option<u64>) -> Reply {
     let Kernel {
         files,
         memory,
         bounce,
         ..
     } = p;
-    let file = &**files.get(fd)?;
-    if !file.readable {
-        return Err(Errno::BADF);
-    }
+    let file = &**files.get(call.args[0])?;
     if file.kind == FileKind::Directory {
         return Err(Errno::ISDIR);
     }
@@ -218,7 +270,7 @@ fn transfer_in(
         if at.is_none() && !wait_until_ready(file, PollFlags::IN, call) {
             return interrupted(done);
         }
-        let chunk = chunk(bounce, want);
+        let chunk = bounce.first(want);
         let got = match at {
             None => rustix::io::read(file, &mut *chunk),
             Some(at) => rustix::io::pread(file, &mut *chunk, at + done),
@@ -240,29 +292,20 @@ fn transfer_in(
     Ok(Next::Done(done))
 }
 
-fn transfer_out(
-    p: &mut Kernel,
-    call: &Call<'_>,
-    fd: u64,
-    slices: &[UserSlice],
-    at: Option<u64>,
-) -> Reply {
+fn transfer_out(p: &mut Kernel, call: &Call<'_>, slices: &[UserSlice], at: Option<u64>) -> Reply {
     let Kernel {
         files,
         memory,
         bounce,
         ..
     } = p;
-    let file = &**files.get(fd)?;
-    if !file.writable {
-        return Err(Errno::BADF);
-    }
+    let file = &**files.get(call.args[0])?;
     let total = Cursor::total(slices);
     let mut cursor = Cursor::new(slices);
     let step = step(file);
     let mut done = 0;
     while done < total {
-        let chunk = chunk(bounce, (total - done).min(step));
+        let chunk = bounce.first((total - done).min(step));
         let good = cursor.copy_out(memory, chunk);
         if good == 0 {
             return partial(done, Errno::FAULT);
@@ -319,17 +362,6 @@ fn interrupted(done: u64) -> Reply {
     })
 }
 
-/// The first bytes of the process' buffer, which grows to [`CHUNK_BYTES`] at
-/// most.
-fn chunk(bounce: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
-    debug_assert!(bytes <= CHUNK_BYTES);
-    let bytes = bytes as usize;
-    if bounce.len() < bytes {
-        bounce.resize(bytes.next_power_of_two().max(4096), 0);
-    }
-    &mut bounce[..bytes]
-}
-
 /// Waits for a file that can block. `false` when the run is to end first.
 fn wait_until_ready(file: &OpenFile, wanted: PollFlags, call: &Call<'_>) -> bool {
     if file.kind == FileKind::Regular || file.is_nonblocking() {
@@ -354,7 +386,7 @@ fn wait_until_ready(file: &OpenFile, wanted: PollFlags, call: &Call<'_>) -> bool
 /// Fills guest memory from a file, for `mmap`; bytes beyond its end stay.
 pub(super) fn read_into(
     memory: &GuestMemory,
-    bounce: &mut Vec<u8>,
+    bounce: &mut Bounce,
     file: &OpenFile,
     target: UserSlice,
     offset: u64,
@@ -363,7 +395,7 @@ pub(super) fn read_into(
     let mut cursor = Cursor::new(&slices);
     let mut done = 0;
     while done < target.bytes {
-        let chunk = chunk(bounce, (target.bytes - done).min(CHUNK_BYTES));
+        let chunk = bounce.first((target.bytes - done).min(CHUNK_BYTES));
         let at = offset.checked_add(done).ok_or(Errno::OVERFLOW)?;
         match rustix::io::pread(file, &mut *chunk, at) {
             Ok(0) => break,

@@ -13,6 +13,11 @@ use vm_core::mem::{Atom, GuestMemory, Prot, Scalar};
 /// Longest path, its NUL included (`PATH_MAX`).
 pub(crate) const PATH_BYTES_MAX: usize = 4096;
 
+/// End of the addresses that a program can have, where pointers are checked
+/// before anything happens (`access_ok`): 2³⁸, as on Linux with Sv39. Less of
+/// them can be mapped here.
+const USER_SPACE_BYTES: u64 = 1 << 38;
+
 /// Most bytes of one read or write (`MAX_RW_COUNT` of Linux).
 pub(crate) const TRANSFER_BYTES_MAX: u64 = 0x7fff_f000;
 
@@ -102,6 +107,11 @@ impl UserSlice {
             start: UserPtr(start),
             bytes,
         }
+    }
+
+    /// Whether a program could have all of it, mapped or not.
+    pub(crate) fn is_in_user_space(self) -> bool {
+        self.bytes <= USER_SPACE_BYTES && self.start.0 <= USER_SPACE_BYTES - self.bytes
     }
 
     /// How many bytes from `offset` on, at most `want`, allow `prot`.

@@ -80,7 +80,10 @@ pub(crate) fn open(
     let entry = lookup(kernel, path)?;
     let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
     let text = match entry {
-        Entry::Fd(fd) => return Some(kernel.files.get(fd.into()).map(Arc::clone)),
+        Entry::Fd(fd) => {
+            let file = kernel.files.get(fd.into()).map(Arc::clone);
+            return Some(file.map_err(|_| Errno::NOENT));
+        }
         Entry::Missing => return Some(Err(Errno::NOENT)),
         _ if wants_write => return Some(Err(Errno::ACCESS)),
         Entry::Exe => return Some(open_program(kernel)),

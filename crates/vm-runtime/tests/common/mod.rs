@@ -153,6 +153,15 @@ impl Guest {
 
 /// An RV64 program of one page: `ecall` at its entry.
 pub(crate) fn tiny_elf() -> Vec<u8> {
+    let file = elf_of("ecall");
+    assert_eq!(file.len(), 124);
+    file
+}
+
+/// An RV64 program of one page that begins with the code.
+pub(crate) fn elf_of(code: &str) -> Vec<u8> {
+    let code = vm_core::isa::asm::assemble(code).unwrap();
+    let bytes = 120 + code.len() as u64;
     let mut file = Vec::new();
     file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     for half in [2_u16, 243] {
@@ -170,11 +179,10 @@ pub(crate) fn tiny_elf() -> Vec<u8> {
     for half in [1_u32, 5] {
         file.extend_from_slice(&half.to_le_bytes());
     }
-    for word in [0, TEXT, TEXT, 124, 124, 4096] {
+    for word in [0, TEXT, TEXT, bytes, bytes, 4096] {
         file.extend_from_slice(&word.to_le_bytes());
     }
-    file.extend_from_slice(&0x0000_0073_u32.to_le_bytes());
-    assert_eq!(file.len(), 124);
+    file.extend_from_slice(&code);
     file
 }
 

@@ -123,8 +123,8 @@ impl Translator<'_> {
         let new = self.narrow_to(a.rs2, ty);
         self.b.ins().brif(may_store, attempt, &[], fail, &[]);
 
-        // Without a reservation nothing is stored, but a page that forbids
-        // stores still traps: the interpreter does this one.
+        // Rare, and then the interpreter's: without a reservation nothing is
+        // accessed; where memory changed, it fails or traps as a store.
         self.switch_to(fail);
         self.leave_to_interpreter(self.at.pc);
 

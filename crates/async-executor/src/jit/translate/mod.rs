@@ -27,7 +27,7 @@ use cranelift_frontend::{FunctionBuilder, Variable};
 use vm_core::hart::layout;
 use vm_core::isa::format::{
     Amo, B, Csr, Csri, FCmp, FLoad, FR, FR1, FR4, FRn, FStore, FToX, FToXn, Fence, I, J, Jalr,
-    Load, Lr, Nullary, R, R1, Rm, S, Sh32, Sh64, U, XToF, XToFn,
+    Kind, Load, Lr, Nullary, R, R1, Rm, S, Sh32, Sh64, U, XToF, XToFn,
 };
 use vm_core::isa::{Inst, Visitor};
 use vm_core::{FReg, XReg};
@@ -108,7 +108,11 @@ pub(crate) fn may_exit(inst: Inst, flavour: Flavour) -> bool {
 fn accesses_memory(inst: Inst) -> bool {
     use vm_core::isa::Extension;
     let row = inst.op().row();
-    row.extension == Extension::A || matches!(row.format, "Load" | "S" | "FLoad" | "FStore")
+    row.extension == Extension::A
+        || matches!(
+            row.format,
+            Kind::Load | Kind::S | Kind::FLoad | Kind::FStore
+        )
 }
 
 /// Whether the order and the flags of host floating-point operations matter:
@@ -118,7 +122,7 @@ pub(crate) fn has_float_arithmetic(region: &Region) -> bool {
     region.nodes.iter().flat_map(|n| &n.insts).any(|l| {
         let row = l.inst.op().row();
         matches!(row.extension, Extension::F | Extension::D)
-            && !matches!(row.format, "FLoad" | "FStore")
+            && !matches!(row.format, Kind::FLoad | Kind::FStore)
     })
 }
 

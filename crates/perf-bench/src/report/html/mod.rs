@@ -13,7 +13,7 @@ use crate::histogram::PercentileCurve;
 use crate::kpi::{KpiEntry, Verdict as KpiVerdict};
 use crate::report::Report;
 use crate::report::markup::Escaped;
-use crate::result::BenchmarkResult;
+use crate::result::{BenchmarkResult, Status};
 use crate::sample::{Event, Phase, Sample};
 use crate::stats::summary::Summary;
 use crate::units::{Direction, Unit, format_number};
@@ -69,10 +69,10 @@ const fn class_of_kpi(verdict: KpiVerdict) -> &'static str {
 }
 
 fn class_of_status(result: &BenchmarkResult) -> &'static str {
-    if result.status().is_pass() {
-        "good"
-    } else {
-        "bad"
+    match result.status() {
+        Status::Pass => "good",
+        Status::Interrupted { .. } => "warn",
+        Status::Fail { .. } | Status::Invalid { .. } => "bad",
     }
 }
 
@@ -367,7 +367,7 @@ fn write_kpis(out: &mut String, kpis: &[KpiEntry]) {
              <td class=\"n\">{} <small>{}</small></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             Escaped(&kpi.id),
             badge(class, kpi.verdict.name()),
-            kpi_bar(kpi).unwrap_or_default(),
+            kpi_bar(kpi).unwrap_or_else(|| why_missing(kpi)),
             Escaped(value),
             Escaped(kpi.unit.symbol()),
             bound(kpi.requirement),
@@ -375,6 +375,12 @@ fn write_kpis(out: &mut String, kpis: &[KpiEntry]) {
         );
     }
     out.push_str("</tbody></table></div></section>\n");
+}
+
+/// Stands where the bar would be.
+fn why_missing(kpi: &KpiEntry) -> String {
+    let reason = kpi.reason.as_deref().unwrap_or_default();
+    format!("<small>{}</small>", Escaped(reason))
 }
 
 /// The value against its bounds; `None` without value, bound or direction.

@@ -4,7 +4,6 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
-use async_executor::JitConfig;
 use async_executor::jit::dump::Dump;
 use vm_core::GuestAddr;
 use vm_core::addr::PAGE_BYTES;
@@ -12,9 +11,10 @@ use vm_core::elf::Symbols;
 use vm_core::isa::decode;
 use vm_core::isa::disasm::disassemble_at;
 use vm_core::mem::{GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot};
-use vm_runtime::{Process, ProcessConfig, Stdio};
+use vm_runtime::{EngineKind, Process, ProcessConfig, Stdio};
 
 use crate::flags::DumpArgs;
+use crate::knobs;
 
 /// Instructions shown from `--addr` on, unless `--count` says otherwise.
 const COUNT_DEFAULT: u64 = 16;
@@ -34,15 +34,19 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
 
     let shown = if let Some(name) = &args.function {
         let Some(function) = symbols.named(name) else {
+            let program = args.program.display();
             let hint = if symbols.is_empty() {
-                "; the program is stripped, so use --addr"
+                let start = executable_ranges(memory)
+                    .first()
+                    .map_or(MAP_LOWEST, |r| r.start);
+                format!(
+                    "the program is stripped, so no function has a name; `hartloom dump {program}` shows all \
+                     instructions, `--addr {start}` those from an address on"
+                )
             } else {
-                ""
+                format!("`hartloom dump {program} | grep '>:$'` lists the names")
             };
-            bail!(
-                "{}: no function is called {name:?}{hint}",
-                args.program.display()
-            );
+            bail!("{program}: no function is called {name:?}; {hint}");
         };
         // A label of assembly has no size: up to the next one.
         let end = match function.bytes {
@@ -57,9 +61,20 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
         compiled(&mut out, memory, range, args)?;
         shown
     } else if let Some(addr) = args.addr {
-        let start = GuestAddr(addr);
+        let start = GuestAddr(addr.value);
         if !start.is_aligned(2) {
             bail!("{start} is odd; instructions begin at even addresses");
+        }
+        if memory.fetch(start).is_err() {
+            let is_code = |addr: &GuestAddr| memory.fetch(*addr).is_ok();
+            let hint = match addr.as_printed.map(GuestAddr).filter(is_code) {
+                Some(meant) => format!("; {} is decimal, did you mean {meant}?", addr.value),
+                None => String::new(),
+            };
+            bail!(
+                "{}: nothing is executable at {start}{hint}",
+                args.program.display()
+            );
         }
         let count = args.count.unwrap_or(COUNT_DEFAULT);
         let shown = instructions(&mut out, memory, &symbols, start..MAP_HIGHEST, count)?;
@@ -77,7 +92,7 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
     };
     out.flush()?;
     if shown == 0 {
-        bail!("{}: nothing is executable there", args.program.display());
+        bail!("{}: nothing of it is executable", args.program.display());
     }
     Ok(())
 }
@@ -93,7 +108,8 @@ fn compiled(
         return Ok(());
     }
     let bytes = range.end.0 - range.start.0;
-    let Some(dump) = Dump::of_function(memory, range.start, bytes, &JitConfig::default())? else {
+    let config = knobs::config(EngineKind::Jit)?;
+    let Some(dump) = Dump::of_function(memory, range.start, bytes, &config)? else {
         bail!("{}: no code that can be compiled", range.start);
     };
     writeln!(out, "\nregion:\n{}", dump.guest)?;

@@ -47,7 +47,7 @@ Examples:
   hartloom run --memory 64M ./sort in.txt  give it 64 MiB and an argument
   hartloom run --strace ./hello            show its system calls
   hartloom run --stats=json ./hello        what the run cost, as one line
-  hartloom dump ./hello --function main    its instructions
+  hartloom dump ./hello                    its instructions
   hartloom syscalls                        what programs can ask the kernel for
   hartloom completions bash > ~/.local/share/bash-completion/completions/hartloom
 
@@ -77,10 +77,15 @@ user who runs it can: this is no sandbox.
 const DUMP_AFTER: &str = concat!(
     "\
 Examples:
-  hartloom dump ./hello                              all instructions
-  hartloom dump ./hello --function main              one function
-  hartloom dump ./hello --addr 0x10430 --count 8     some instructions
-  hartloom dump ./hello --function main --clif --host   what the compiler makes of it
+  hartloom dump benches/guests/bin/hello.elf                            all instructions
+  hartloom dump benches/guests/bin/hello.elf --addr 0x11000 --count 8   some of them
+  hartloom dump benches/guests/bin/hello.elf --addr 0x11000 --clif --host
+                                              what the compiler makes of them
+  hartloom dump ./hello --function main       one function, where the program has
+                                              names: a stripped one has none
+
+Addresses are printed as objdump prints them, in hexadecimal without 0x; --addr
+wants the 0x.
 
 ",
     statuses!(),
@@ -146,7 +151,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = EngineKind::default())]
     pub(crate) engine: EngineKind,
 
-    /// Most memory that the program may map, 4G at most: bytes, or with K, M or G
+    /// Most memory that the program may map, 4G at most: bytes, or with K, M or G. The stack gets a quarter of it, 8M at most
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_MEMORY_BYTES), allow_negative_numbers = true)]
     pub(crate) memory: Size,
 
@@ -187,9 +192,9 @@ pub(crate) struct DumpArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "addr")]
     pub(crate) function: Option<String>,
 
-    /// Only from this address on, hexadecimal with 0x
-    #[arg(long, value_name = "ADDRESS", value_parser = address, allow_negative_numbers = true)]
-    pub(crate) addr: Option<u64>,
+    /// Only from this address on: hexadecimal with 0x, decimal without
+    #[arg(long, value_name = "ADDRESS", allow_negative_numbers = true)]
+    pub(crate) addr: Option<Address>,
 
     /// Only so many instructions; 16 from an address on, unless said otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
@@ -237,17 +242,25 @@ impl std::str::FromStr for Size {
             Some(b'K') => (&text[..text.len() - 1], 10),
             Some(b'M') => (&text[..text.len() - 1], 20),
             Some(b'G') => (&text[..text.len() - 1], 30),
+            // Always too much, which is then what the message says.
+            Some(b'T') => (&text[..text.len() - 1], 40),
             _ => (text, 0),
         };
         let digits_only = digits.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.parse::<u64>().ok().filter(|_| digits_only);
         let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        let most = Size(MEMORY_BYTES_MAX);
         match bytes {
-            None => Err("a size is a number of bytes, or one with K, M or G: 64M".to_owned()),
-            Some(0) => Err("a program needs memory; the default is 1G".to_owned()),
-            Some(bytes) if bytes > MEMORY_BYTES_MAX => {
-                Err(format!("the address space has {}", Size(MEMORY_BYTES_MAX)))
-            }
+            None => Err(format!(
+                "a size is a number of bytes, or one with K, M or G, such as 64M; {most} at most"
+            )),
+            Some(0) => Err(format!(
+                "a program needs memory; the default is {}",
+                Size(DEFAULT_MEMORY_BYTES)
+            )),
+            Some(bytes) if bytes > MEMORY_BYTES_MAX => Err(format!(
+                "a program's address space has {most}, so give it {most} at most"
+            )),
             Some(bytes) => Ok(Size(bytes)),
         }
     }
@@ -260,13 +273,31 @@ fn assignment(text: &str) -> Result<OsString, String> {
     }
 }
 
-fn address(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let parsed = match digits {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|_| "an address is a number such as 0x10430".to_owned())
+/// An address, and what else it may have been meant to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) value: u64,
+    /// A number without 0x, read in the way in which addresses are printed.
+    pub(crate) as_printed: Option<u64>,
+}
+
+impl std::str::FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Address, String> {
+        let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        let hexadecimal = u64::from_str_radix(prefixed.unwrap_or(text), 16).ok();
+        let value = match prefixed {
+            Some(_) => hexadecimal,
+            None => text.parse().ok(),
+        };
+        let as_printed = hexadecimal.filter(|_| prefixed.is_none());
+        match (value, as_printed) {
+            (Some(value), _) => Ok(Address { value, as_printed }),
+            (None, Some(meant)) => Err(format!("without 0x it would be decimal: write {meant:#x}")),
+            (None, None) => Err("an address is a number such as 0x11000".to_owned()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -313,6 +344,30 @@ mod tests {
         }
         assert_eq!(Size(1 << 30).to_string(), "1G");
         assert_eq!(Size(4097).to_string(), "4097");
+    }
+
+    /// `1T` was told what a size looks like, but not that it is too much.
+    #[test]
+    fn sizes_that_are_too_large_say_what_is_not() {
+        for large in ["5G", "1T", "4097M", "99999999999999999999G"] {
+            let error = large.parse::<Size>().unwrap_err();
+            assert!(error.contains("4G at most"), "{large}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_hexadecimal_with_a_prefix_only() {
+        let check = |text: &str, value, as_printed| {
+            assert_eq!(text.parse(), Ok(Address { value, as_printed }), "{text}");
+        };
+        check("0x11000", 0x11000, None);
+        check("0X1101c", 0x1101c, None);
+        check("11000", 11000, Some(0x11000));
+        let error = |text: &str| text.parse::<Address>().unwrap_err();
+        assert!(error("1101c").contains("write 0x1101c"));
+        for bad in ["", "0x", "-1", "main", "0x1_0"] {
+            assert!(error(bad).contains("such as 0x11000"), "{bad}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `hartloom`: runs RV64GC Linux programs from the command line.
 //!
-//! [`flags`] is what can be said, [`run`] and [`dump`] are what is done. Exit
-//! statuses are documented in the help, which `flags` holds.
+//! [`flags`] is what can be said, [`run`] and [`dump`] are what is done,
+//! [`inherited`] is what the parent left. Exit statuses are documented in the
+//! help, which `flags` holds. [`knobs`] are for whoever works on the compiler.
 
 #![deny(unsafe_code)]
 
@@ -13,6 +14,12 @@ use vm_runtime::{LoadError, syscall_table, syscall_table_markdown};
 
 mod dump;
 mod flags;
+#[allow(
+    unsafe_code,
+    reason = "looks at signals and descriptors before Rust's runtime changes them: rule I1"
+)]
+mod inherited;
+mod knobs;
 mod run;
 
 use flags::{Flags, STATUS_OWN_ERROR, Verb};

@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine};
+use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine_with};
 
 use crate::flags::{RunArgs, StatsFormat};
+use crate::inherited;
+use crate::knobs;
 
 /// Runs a program; gives the exit status that hartloom is to end with.
 pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let begun = Instant::now();
+    let jit_config = knobs::config(args.engine)?;
     let interrupts = match args.stats {
         // Without anything to say at the end, a signal may end us as it ends
         // a native program.
@@ -29,6 +33,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let idle = AtomicU32::new(0);
     let preempt = interrupts.as_ref().map_or(&idle, |i| &*i.preempt);
 
+    make_room_for_files();
     let environment = environment(&args);
     let environment: Vec<&[u8]> = environment.iter().map(|v| v.as_bytes()).collect();
     let command: Vec<&[u8]> = args.command.iter().map(|arg| arg.as_bytes()).collect();
@@ -36,6 +41,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         memory_bytes_limit: args.memory.0,
         // The guest has our mask; its own calls decide from here on.
         umask: rustix::process::umask(Mode::empty()).bits(),
+        closed_stdio: inherited::closed_stdio(),
+        ignored_signals: inherited::ignored_signals(),
         strace: args
             .strace
             .then(|| Box::new(io::stderr()) as Box<dyn io::Write + Send>),
@@ -47,7 +54,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         .first()
         .map_or(OsStr::new(""), OsString::as_os_str);
     let mut process = Process::load(Path::new(program), &command, &environment, config)?;
-    let mut engine = build_engine(args.engine);
+    let mut engine = build_engine_with(args.engine, jit_config);
     // Interpreting instead would be many times slower, without a word.
     engine.prepare(process.memory())?;
     let loaded = begun.elapsed();
@@ -79,6 +86,15 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         interrupts.end_as_by_default();
     }
     Ok(outcome.exit_status())
+}
+
+/// Lets this process have as many files open as it may: the guest's limit is
+/// its own, and its files stand beside ours.
+fn make_room_for_files() {
+    let had = getrlimit(Resource::Nofile);
+    let current = had.maximum;
+    // Where the host refuses, the guest gets EMFILE early.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..had });
 }
 
 /// The guest's environment: ours, unless cleared, and what `--env` sets.
@@ -113,7 +129,7 @@ impl Interrupts {
         let (mut reader, writer) = UnixStream::pair()?;
         // What our parent had us ignore, as shells do for background jobs,
         // stays ignored.
-        let ignored = ignored_signals();
+        let ignored = inherited::ignored_signals();
         let wanted = [SIGINT, SIGTERM]
             .into_iter()
             .filter(|s| ignored >> (s - 1) & 1 == 0);
@@ -143,15 +159,6 @@ impl Interrupts {
         // Where it comes back, the exit status says it in another way.
         let _ = low_level::emulate_default_handler(signal);
     }
-}
-
-/// The signals that this process ignores, bit n-1 for signal n; none where the
-/// host does not say.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }
 
 /// What `--stats` shows.
