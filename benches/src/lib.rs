@@ -6,6 +6,7 @@
 //!  JitBenchmark        │  each workload: real work, checked, measured
 //!  CrossArchBenchmark ─┼─> perf_bench::BenchmarkResult ──> JSON lines ──> xtask
 //!  PerfBenchmark       │
+//!  ScheduleBenchmark   │
 //!                      └─> Contest: the same guest natively, under QEMU and
 //!                          under each engine, interleaved
 //! ```
@@ -16,8 +17,8 @@
 //! lacks (a compiler, QEMU) makes a workload *skipped*, with the reason; no
 //! constant ever stands for a measurement.
 //!
-//! Start with [`lab`] (what a workload is given), then [`jit`], [`cross_arch`]
-//! and [`perf`]; [`contest`] runs whole processes, [`in_process`] runs guests in
+//! Start with [`lab`] (what a workload is given), then [`jit`], [`cross_arch`],
+//! [`schedule`] and [`perf`]; [`contest`] runs whole processes, [`in_process`] runs guests in
 //! this one. The other suites of the KPI table arrive with their subsystems.
 
 #![deny(unsafe_code)]
@@ -38,11 +39,13 @@ pub mod process;
 pub mod cross_arch;
 pub mod jit;
 pub mod perf;
+pub mod schedule;
 
 pub use cross_arch::CrossArchBenchmark;
 pub use jit::JitBenchmark;
 pub use lab::{Lab, Measured, Suite, Workload};
 pub use perf::PerfBenchmark;
+pub use schedule::ScheduleBenchmark;
 
 /// Every workload, in the order they run: what is short and needs a quiet
 /// machine first.
@@ -50,6 +53,7 @@ pub use perf::PerfBenchmark;
 pub fn workloads() -> Vec<&'static Workload> {
     [
         PerfBenchmark::WORKLOADS,
+        ScheduleBenchmark::WORKLOADS,
         CrossArchBenchmark::WORKLOADS,
         JitBenchmark::WORKLOADS,
     ]

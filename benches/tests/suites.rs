@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use perf_bench::{BenchmarkId, BenchmarkResult, KpiTable, Unit};
 use vm_benches::guests::Guests;
 use vm_benches::{
-    CrossArchBenchmark, JitBenchmark, KPI_TABLE, Lab, Measured, PerfBenchmark, Suite, Workload,
-    workloads,
+    CrossArchBenchmark, JitBenchmark, KPI_TABLE, Lab, Measured, PerfBenchmark, ScheduleBenchmark,
+    Suite, Workload, workloads,
 };
 
 fn lab() -> Lab {
@@ -49,6 +49,24 @@ fn check(workloads: &[Workload], ids: &[&str]) {
             }
         }
     }
+}
+
+#[test]
+fn test_schedule_benchmark() {
+    check(
+        ScheduleBenchmark::WORKLOADS,
+        &[
+            "schedule/idle",
+            "schedule/yield",
+            "schedule/spawn",
+            "schedule/chained_spawn",
+            "schedule/pingpong",
+            "schedule/balance",
+            "schedule/order",
+            "schedule/stackful",
+            "schedule/ring",
+        ],
+    );
 }
 
 #[test]

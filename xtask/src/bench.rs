@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use perf_bench::{
 };
 use serde_json::Value;
 
+use crate::peers;
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
     Interrupt, Outcome, Workspace, file_run, make_run_dir, output_width, print_text, tell,
@@ -25,6 +26,10 @@ use crate::workspace::{
 /// A quick run's wall budget after the build. The README promises 60 s; the rest
 /// is for starting, gathering and writing.
 const QUICK_BUDGET: Duration = Duration::from_secs(50);
+/// What of it is kept for the other schedulers.
+const PEERS_BUDGET: Duration = Duration::from_secs(7);
+/// Rounds of these, quick and full: enough for an interval, and for a narrow one.
+const PEERS_ROUNDS: (u32, u32) = (6, 11);
 /// What the worker gets to end by itself before it is ended.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -38,6 +43,9 @@ const FILTERED: &str = "filtered";
 /// there, unless a filter or Ctrl-C left something out.
 ///
 /// A row nobody measured has the verdict `missing`; the report says why.
+///
+/// Other schedulers (benches/peers) are built and run, too, where cargo can get
+/// their sources; nothing else depends on that.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -80,17 +88,33 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         remove_unused();
         return Ok(Outcome::Interrupted);
     };
+    let planned_peers = peers::planned(args.filter.as_deref());
+    let peers = (planned_peers.selected && !args.list).then(|| peers::build(workspace));
+    if interrupt.is_set() {
+        remove_unused();
+        return Ok(Outcome::Interrupted);
+    }
     let mut gathering = Gathering::new(args);
     let started = Instant::now();
-    let deadline = args.quick.then(|| started + QUICK_BUDGET);
-    let end = worker::run(
+    let budget = match &peers {
+        Some(Ok(_)) => QUICK_BUDGET - PEERS_BUDGET,
+        _ => QUICK_BUDGET,
+    };
+    let deadline = args.quick.then(|| started + budget);
+    let mut end = worker::run(
         &built.worker,
-        &worker_args(workspace, &built, args),
+        &worker_args(workspace, &built, args, budget),
         || deadline.is_some_and(|deadline| Instant::now() >= deadline + GRACE),
         &interrupt,
         |event| gathering.take(event),
     )
     .inspect_err(|_| remove_unused())?;
+    gathering.add_to_plan(planned_peers);
+    if let Some(built) = peers
+        && matches!(end, End::Done | End::OutOfTime)
+    {
+        gathering.run_peers(built, args, &interrupt, &mut end)?;
+    }
     gathering.progress.clear();
 
     if let Some(names) = &gathering.nothing_selected {
@@ -137,8 +161,8 @@ fn outcome(report: &Report, end: &End) -> Outcome {
 
 /// The two programs of a run.
 pub(crate) struct Built {
-    pub(crate) worker: std::path::PathBuf,
-    pub(crate) hartloom: std::path::PathBuf,
+    pub(crate) worker: PathBuf,
+    pub(crate) hartloom: PathBuf,
 }
 
 /// Builds them; `None` if Ctrl-C came meanwhile, which cargo hears too.
@@ -169,13 +193,13 @@ pub(crate) fn place_args(workspace: &Workspace, built: &Built) -> Vec<String> {
     ]
 }
 
-fn worker_args(workspace: &Workspace, built: &Built, args: &Args) -> Vec<String> {
+fn worker_args(workspace: &Workspace, built: &Built, args: &Args, budget: Duration) -> Vec<String> {
     let verb = if args.list { "list" } else { "run" };
     let mut list = vec![verb.to_owned()];
     list.extend(place_args(workspace, built));
     if args.quick {
         list.push("--quick".to_owned());
-        list.push(format!("--wall-seconds={}", QUICK_BUDGET.as_secs()));
+        list.push(format!("--wall-seconds={}", budget.as_secs()));
     }
     list.extend(args.filter.clone());
     list
@@ -229,6 +253,67 @@ impl Gathering {
             Event::Note { text } => self.notes.push(text),
             Event::Row { .. } => {}
         }
+        Ok(())
+    }
+
+    /// Behind the worker's own, which knows nothing of it.
+    fn add_to_plan(&mut self, planned: Planned) {
+        if planned.selected {
+            self.nothing_selected = None;
+        } else if let Some(names) = &mut self.nothing_selected {
+            names.push(planned.id.clone());
+            names.extend(planned.kpis.iter().cloned());
+        }
+        self.plan.push(planned);
+    }
+
+    /// Runs the other schedulers, as one more benchmark. Where they cannot be
+    /// built, its rows are missing with the reason.
+    fn run_peers(
+        &mut self,
+        built: Result<PathBuf, String>,
+        args: &Args,
+        interrupt: &Interrupt,
+        end: &mut End,
+    ) -> Result<()> {
+        let id = peers::ID.to_owned();
+        let program = match built {
+            Ok(program) => program,
+            Err(reason) => return self.take(Event::Skipped { id, reason }),
+        };
+        let total = self.plan.iter().filter(|planned| planned.selected).count();
+        let index = total.saturating_sub(1);
+        self.take(Event::Started {
+            index,
+            total,
+            id: id.clone(),
+        })?;
+        let (quick, full) = PEERS_ROUNDS;
+        let order = peers::Order {
+            program: &program,
+            go: None,
+            filter: None,
+            rounds: if args.quick { quick } else { full },
+            quick: args.quick,
+            kpi: true,
+            wall: args.quick.then_some(PEERS_BUDGET - Duration::from_secs(1)),
+        };
+        let measured = peers::run(&order, interrupt, |_, _, _| {})?;
+        let peers::Run::Measured(table, peers_end) = measured else {
+            // It is not given a filter.
+            return Ok(());
+        };
+        let result = match peers_end {
+            End::Broke(how) => BenchmarkResult::failed(id.parse()?, how),
+            End::Interrupted => {
+                *end = End::Interrupted;
+                return Ok(());
+            }
+            End::Done | End::OutOfTime => table.into_result()?,
+        };
+        self.progress.finished(&result);
+        self.results.push(result);
+        self.running = None;
         Ok(())
     }
 
@@ -610,6 +695,40 @@ mod tests {
         let report = report(gathering, &End::Done);
         warns(&report, "not measured: b.ns (s/b: no cc)");
         assert_eq!(outcome(&report, &End::Done), Outcome::Fine);
+    }
+
+    #[test]
+    fn peers_that_cannot_be_built_are_missing_with_the_reason() {
+        let mut gathering = gathering();
+        gathering.add_to_plan(Planned {
+            kpis: vec!["c.ns".to_owned()],
+            ..peers::planned(None)
+        });
+        let interrupt = Interrupt::of(std::sync::Arc::default());
+        let (built, mut end) = (Err("no network".to_owned()), End::Done);
+        gathering
+            .run_peers(built, &args(), &interrupt, &mut end)
+            .unwrap();
+        let report = report(gathering, &end);
+        warns(
+            &report,
+            "not measured: c.ns (schedule/vs_peers: no network)",
+        );
+        assert_eq!(outcome(&report, &end), Outcome::Fine);
+    }
+
+    #[test]
+    fn a_filter_may_select_peers_alone() {
+        let mut gathering = gathering();
+        let nothing = Event::NothingSelected {
+            names: vec!["s/a".to_owned()],
+        };
+        gathering.take(nothing).unwrap();
+        gathering.add_to_plan(peers::planned(Some("nowhere")));
+        let names = gathering.nothing_selected.as_ref().unwrap();
+        assert!(names.iter().any(|name| name == peers::ID), "{names:?}");
+        gathering.add_to_plan(peers::planned(Some("vs_tokio")));
+        assert_eq!(gathering.nothing_selected, None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `cargo xtask compare`: our engines beside qemu-riscv64 and native code.
+//! `cargo xtask compare`: our engines beside qemu-riscv64 and native code; with
+//! `--suite sched`, our scheduler beside others (`peers` has what that means).
 //!
 //! The worker runs the programs, one round of all contestants after the other,
 //! so that whatever the machine does meanwhile meets all of them. Here its rows
@@ -17,6 +18,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use crate::bench::{build, build_info, nothing_selected, place_args, row_of};
+use crate::peers;
 use crate::worker::{self, End, Event};
 use crate::workspace::{
     Interrupt, Outcome, Workspace, file_run, make_run_dir, print_text, tell, time_stamp, write_file,
@@ -27,6 +29,12 @@ use crate::workspace::{
 /// which the minimum and the median are kept. Prints times and ratios, writes
 /// compare.csv and compare.json to target/compare/RUN/.
 ///
+/// With --suite sched: runs the programs of benches/peers on our scheduler,
+/// tokio, async-executor (smol's), may, rayon, corosensei and, where `go` is
+/// installed, Go; interleaved, two workers each. Prints times, ratios and the
+/// two KPI values made of them, writes sched.csv, sched.json and sched.txt. The
+/// filter selects programs; --engines has no meaning there.
+///
 /// What is not installed is named and left out. Output that differs from the
 /// expected one makes a time `invalid`, which is exit status 1.
 #[derive(clap::Args)]
@@ -35,20 +43,43 @@ Examples:
   cargo xtask compare                    all guests, full size, 5 rounds
   cargo xtask compare --quick            small inputs: start-up and compilation show
   cargo xtask compare --rounds 9 sha     guests with `sha` in their name
-  cargo xtask compare --engines jit      one engine")]
+  cargo xtask compare --engines jit      one engine
+  cargo xtask compare --suite sched      schedulers, all programs, 9 rounds
+  cargo xtask compare --suite sched --quick --rounds 3 yield")]
 pub(crate) struct Args {
-    /// Guests whose name contains this text.
+    /// Guests or programs whose name contains this text.
     filter: Option<String>,
-    /// The quick size of every guest.
+    /// What is compared.
+    #[arg(long, value_enum, default_value_t = Suite::Guests)]
+    suite: Suite,
+    /// The quick size of every guest or program.
     #[arg(long)]
     quick: bool,
-    /// Rounds per guest.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
+    /// Rounds; 5 of guests, 9 of schedulers, unless given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
     /// Engines of hartloom to run.
     #[arg(long, value_delimiter = ',', default_values = ["jit", "hybrid", "interp"],
           value_parser = ["jit", "hybrid", "interp"])]
     engines: Vec<String>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Suite {
+    /// Guest programs on engines, QEMU and natively.
+    Guests,
+    /// Scheduler programs on schedulers.
+    Sched,
+}
+
+impl Suite {
+    const fn rounds(self) -> u32 {
+        match self {
+            Self::Guests => 5,
+            Self::Sched => 9,
+        }
+    }
 }
 
 /// One guest under every contestant.
@@ -120,6 +151,87 @@ struct Figure {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    match args.suite {
+        Suite::Guests => run_guests(workspace, args),
+        Suite::Sched => run_schedulers(workspace, args),
+    }
+}
+
+fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    let program = peers::build(workspace).map_err(anyhow::Error::msg)?;
+    let go = peers::build_go(workspace);
+    let order = peers::Order {
+        program: &program,
+        go: go.as_deref().ok(),
+        filter: args.filter.as_deref(),
+        rounds: args.rounds.unwrap_or(args.suite.rounds()),
+        quick: args.quick,
+        kpi: false,
+        wall: None,
+    };
+    let interrupt = Interrupt::watch()?;
+    let bar = spinner();
+    let measured = peers::run(&order, &interrupt, |_, _, id| match &bar {
+        Some(bar) => bar.set_message(id.to_owned()),
+        None => tell(id),
+    });
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    let (mut table, end) = match measured? {
+        peers::Run::Measured(table, end) => (table, end),
+        peers::Run::NothingSelected(names) => {
+            let filter = args.filter.as_deref().unwrap_or_default();
+            let near = nothing_selected(filter, &names);
+            tell(format_args!(
+                "error: {}",
+                near.lines().next().unwrap_or_default()
+            ));
+            return Ok(Outcome::Unusable);
+        }
+    };
+    table.notes.extend(go.err());
+    table.notes.extend(stopped(&end));
+    let text = table.to_text();
+    let name = format!("{}-sched", time_stamp());
+    let run_dir = make_run_dir(&workspace.target().join("compare"), &name)?;
+    let context = perf_bench::Context::detect(build_info(workspace));
+    write_file(&run_dir.join("sched.csv"), &table.to_csv())?;
+    write_file(&run_dir.join("sched.json"), &table.to_json(&context)?)?;
+    write_file(&run_dir.join("sched.txt"), &text)?;
+    let is_whole = args.filter.is_none() && end != End::Interrupted;
+    let filed = file_run(&run_dir, is_whole)?;
+    print_text(&text)?;
+    tell(format_args!("\n{filed}"));
+    Ok(outcome(&end, table.is_right()))
+}
+
+/// What a reader of partial results should know.
+fn stopped(end: &End) -> Option<String> {
+    match end {
+        End::Interrupted => Some("partial results: the run was interrupted".to_owned()),
+        End::Broke(how) => Some(format!("partial results: {how}")),
+        End::Done | End::OutOfTime => None,
+    }
+}
+
+fn outcome(end: &End, is_right: bool) -> Outcome {
+    match end {
+        End::Interrupted => Outcome::Interrupted,
+        End::Broke(_) => Outcome::Failed,
+        End::Done | End::OutOfTime => Outcome::from(is_right),
+    }
+}
+
+fn spinner() -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    })
+}
+
+fn run_guests(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let interrupt = Interrupt::watch()?;
     let Some(built) = build(workspace, &interrupt)? else {
         return Ok(Outcome::Interrupted);
@@ -127,20 +239,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let run_dir = make_run_dir(&workspace.target().join("compare"), &time_stamp())?;
     let mut list = vec!["compare".to_owned()];
     list.extend(place_args(workspace, &built));
-    list.push(format!("--rounds={}", args.rounds));
+    let rounds = args.rounds.unwrap_or(args.suite.rounds());
+    list.push(format!("--rounds={rounds}"));
     list.push(format!("--engines={}", args.engines.join(",")));
     if args.quick {
         list.push("--quick".to_owned());
     }
     list.extend(args.filter.clone());
 
-    let bar = if std::io::stderr().is_terminal() {
-        let bar = ProgressBar::new_spinner();
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Some(bar)
-    } else {
-        None
-    };
+    let bar = spinner();
     let (mut rows, mut notes, mut nothing) = (Vec::<Row>::new(), Vec::new(), None);
     let end = worker::run(
         &built.worker,
@@ -178,11 +285,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         tell(format_args!("error: {}", nothing_selected(filter, &names)));
         return Ok(Outcome::Unusable);
     }
-    match &end {
-        End::Interrupted => notes.push("partial results: the run was interrupted".to_owned()),
-        End::Broke(how) => notes.push(format!("partial results: {how}")),
-        End::Done | End::OutOfTime => {}
-    }
+    notes.extend(stopped(&end));
 
     let summary = summarise(&rows);
     // Files first: what was measured is not lost with standard output.
@@ -195,11 +298,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         .iter()
         .flat_map(|row| row.contestants.values())
         .all(|times| times.status == "ok");
-    Ok(match end {
-        End::Interrupted => Outcome::Interrupted,
-        End::Broke(_) => Outcome::Failed,
-        End::Done | End::OutOfTime => Outcome::from(is_right),
-    })
+    Ok(outcome(&end, is_right))
 }
 
 /// The figures of the acceptance table: geometric means over guests, and the

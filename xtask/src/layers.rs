@@ -75,6 +75,32 @@ pub(crate) fn problems(metadata: &Value) -> Result<Vec<String>> {
     Ok(problems)
 }
 
+/// What the workspace of other schedulers, which cargo's data of this one does
+/// not show, may use of ours.
+const PEERS_MAY_USE: &[&str] = &["coroutine-scheduler"];
+
+/// Looks at the manifest of benches/peers: one sentence per problem.
+pub(crate) fn peers_problems(manifest: &str) -> Vec<String> {
+    let place = "benches/peers/Cargo.toml";
+    let mut problems = Vec::new();
+    if !manifest.lines().any(|line| line.trim() == "[workspace]") {
+        problems.push(format!("{place} is no workspace of its own"));
+    }
+    for line in manifest.lines().filter(|line| line.contains("path =")) {
+        let used = line.split('=').next().unwrap_or_default().trim();
+        if !PEERS_MAY_USE.contains(&used) {
+            problems.push(format!("{place}: depends on {used}, which no layer allows"));
+        }
+    }
+    if !manifest
+        .lines()
+        .any(|line| line.trim() == "publish = false")
+    {
+        problems.push(format!("{place}: publish is not false"));
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +131,15 @@ mod tests {
             problems[0].contains("vm-core depends on perf-bench"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn peers_use_the_scheduler_alone() {
+        let good = "[workspace]\npublish = false\ncoroutine-scheduler = { path = \"x\" }\n";
+        assert_eq!(peers_problems(good), Vec::<String>::new());
+        let bad = "publish = false\nvm-runtime = { path = \"x\" }\n";
+        let problems = peers_problems(bad);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[1].contains("vm-runtime"), "{problems:?}");
     }
 }

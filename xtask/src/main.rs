@@ -3,6 +3,7 @@
 //! ```text
 //!  bench ──spawns──> vm-bench-worker ──JSON lines──> report files ──> report
 //!  compare ──spawns──> vm-bench-worker compare ──JSON lines──> ratios
+//!  bench, compare --suite sched ──spawn──> benches/peers ──JSON lines──> ratios
 //!  sim ──spawns──> sched-sim: tables, pictures
 //!  test, tidy, codegen, guests, ci: cargo and the files of the tree
 //! ```
@@ -17,6 +18,7 @@ mod workspace;
 
 mod bench;
 mod compare;
+mod peers;
 mod report;
 mod sim;
 mod worker;
@@ -60,7 +62,8 @@ enum Verb {
     Report(report::Args),
     /// Runs every test and says what ran, on how many engines.
     Test(test::Args),
-    /// Times guest programs against qemu-riscv64 and native builds, interleaved.
+    /// Times guest programs against qemu-riscv64 and native builds, or our
+    /// scheduler against others, interleaved.
     Compare(compare::Args),
     /// Compares scheduling policies on a simulated machine.
     Sim(sim::Args),

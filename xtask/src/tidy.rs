@@ -71,6 +71,9 @@ fn problems_without_build(workspace: &Workspace) -> Result<Vec<String>> {
     problems.extend(kpi_table(root)?);
     problems.extend(dependency_reasons(root)?);
     problems.extend(readme(root)?);
+    problems.extend(layers::peers_problems(&read(
+        &root.join("benches/peers/Cargo.toml"),
+    )?));
     Ok(problems)
 }
 
@@ -350,18 +353,30 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
-/// Every shared dependency of others' making has its reason on the same line.
+/// Manifests whose dependencies need a reason, and the section they stand in:
+/// benches/peers is a workspace of its own.
+const MANIFESTS: [(&str, &str); 2] = [
+    ("Cargo.toml", "[workspace.dependencies]"),
+    ("benches/peers/Cargo.toml", "[dependencies]"),
+];
+
+/// Every dependency of others' making has its reason on the same line.
 fn dependency_reasons(root: &Path) -> Result<Vec<String>> {
-    let text = read(&root.join("Cargo.toml"))?;
-    Ok(without_reason(&text)
-        .map(|name| format!("Cargo.toml: {name} has no comment that says what it is for"))
-        .collect())
+    let mut problems = Vec::new();
+    for (place, section) in MANIFESTS {
+        let text = read(&root.join(place))?;
+        let names = without_reason(&text, section);
+        problems.extend(
+            names.map(|name| format!("{place}: {name} has no comment that says what it is for")),
+        );
+    }
+    Ok(problems)
 }
 
-fn without_reason(manifest: &str) -> impl Iterator<Item = &str> {
+fn without_reason<'a>(manifest: &'a str, section: &'a str) -> impl Iterator<Item = &'a str> {
     manifest
         .lines()
-        .skip_while(|line| line.trim() != "[workspace.dependencies]")
+        .skip_while(move |line| line.trim() != section)
         .skip(1)
         .take_while(|line| !line.starts_with('['))
         .filter(|line| line.contains('=') && !line.trim_start().starts_with('#'))
@@ -444,6 +459,7 @@ mod tests {
     fn dependencies_need_a_reason() {
         let manifest = "[workspace.dependencies]\n# Group.\nours = { path = \"x\" }\n\
             a = \"1\" # why\nb = \"1\"\nc = { version = \"1\" } #\n\n[other]\nd = \"1\"\n";
-        assert_eq!(without_reason(manifest).collect::<Vec<_>>(), ["b", "c"]);
+        let found = without_reason(manifest, "[workspace.dependencies]");
+        assert_eq!(found.collect::<Vec<_>>(), ["b", "c"]);
     }
 }

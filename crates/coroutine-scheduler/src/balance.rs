@@ -60,7 +60,7 @@ pub fn least_loaded(loads: &[usize]) -> Option<usize> {
 /// the least urgent first, among equals the one that has run least (it has the
 /// least to lose in caches).
 #[must_use]
-pub fn select_to_migrate(candidates: &[CoroutineInfo]) -> Option<&CoroutineInfo> {
+pub fn select_coroutine_to_migrate(candidates: &[CoroutineInfo]) -> Option<&CoroutineInfo> {
     candidates
         .iter()
         .filter(|info| {

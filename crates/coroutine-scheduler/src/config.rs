@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::ConfigError;
 use crate::policy::SchedulingPolicy;
+use crate::stack::StackConfig;
 
 /// vCPUs at most: the sets of idle and of waiting vCPUs are one word each.
 pub const VCPUS_MAX: usize = 64;
@@ -80,6 +81,8 @@ pub struct SchedulerConfig {
     /// [`trace`](crate::SchedulerHandle::trace); 32 bytes each and a few
     /// nanoseconds a run. Default 0: off.
     pub trace_runs: usize,
+    /// Stacks of stackful coroutines: how large, how many, how kept.
+    pub stacks: StackConfig,
     /// What timers follow. Default: the host's monotonic clock.
     pub clock: Clock,
     /// Threads are called this, a dash and a number. Default `vcpu`.
@@ -103,6 +106,7 @@ impl Default for SchedulerConfig {
             policy: SchedulingPolicy::default(),
             fairness: Fairness::default(),
             trace_runs: 0,
+            stacks: StackConfig::default(),
             clock: Clock::Real,
             thread_name: "vcpu".to_owned(),
         }
@@ -154,6 +158,9 @@ impl SchedulerConfig {
             let expected = "above 0, at most 10 (0.3 is 30 %)".to_owned();
             return refuse("load_balance_threshold", &threshold, expected);
         }
+        if let Some((field, value, expected)) = self.stacks.first_bad_field() {
+            return refuse(field, &value, expected.to_owned());
+        }
         let name = &self.thread_name;
         if name.is_empty() || name.len() > 10 || name.contains('\0') {
             let expected = "1 to 10 bytes without NUL: Linux keeps 15 with the number".to_owned();
@@ -192,6 +199,7 @@ mod tests {
                 "load_balance_threshold",
             );
         }
+        check(|c| c.stacks.stacks_max = 0, "stacks.stacks_max");
         check(|c| c.thread_name = String::new(), "thread_name");
     }
 }

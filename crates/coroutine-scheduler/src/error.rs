@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::stack::StackError;
 use crate::state::IllegalTransition;
 use crate::task::CoroutineId;
 
@@ -75,6 +76,13 @@ pub enum SpawnError {
         /// The limit.
         limit: usize,
     },
+    /// `active_max` of a pool are alive.
+    PoolFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no stack for it.
+    NoStack(StackError),
     /// The scheduler is shutting down.
     ShutDown,
 }
@@ -88,12 +96,25 @@ impl fmt::Display for SpawnError {
             Self::ReadyQueueFull { limit } => {
                 write!(f, "{limit} coroutines are ready, which is ready_queue_size")
             }
+            Self::PoolFull { limit } => {
+                write!(
+                    f,
+                    "{limit} coroutines of the pool are alive, which is active_max"
+                )
+            }
+            Self::NoStack(error) => error.fmt(f),
             Self::ShutDown => f.write_str("the scheduler is shutting down"),
         }
     }
 }
 
 impl Error for SpawnError {}
+
+impl From<StackError> for SpawnError {
+    fn from(error: StackError) -> Self {
+        Self::NoStack(error)
+    }
+}
 
 /// Why a coroutine could not be paused, resumed, aborted or moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +132,7 @@ pub enum ControlError {
     },
     /// It runs right now; what was asked needs it ready or waiting.
     Running(CoroutineId),
-    /// It stays on its vCPU, because it was pinned.
+    /// It stays on its vCPU, because it was pinned or has a stack there.
     Pinned(CoroutineId),
 }
 

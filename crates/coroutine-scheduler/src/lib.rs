@@ -1,7 +1,8 @@
 //! Runs coroutines on a pool of vCPUs: work stealing, with priorities that hold.
 //!
-//! A coroutine is a future. [`CoroutineScheduler`] runs as many as you like on
-//! a few threads, the most urgent first; a [`JoinHandle`] gives the result.
+//! A coroutine is a future, or code on a stack of its own ([`stackful`]).
+//! [`CoroutineScheduler`] runs as many as you like on a few threads, the most
+//! urgent first; a [`JoinHandle`] gives the result.
 //! Never here: guests and I/O. Whoever runs a guest hart does that inside a
 //! coroutine, and this crate does not know.
 //!
@@ -32,16 +33,22 @@
 //! Start with [`scheduler`], then `task` (the control block and its protocol),
 //! `vcpu` (queues and the loop), [`policy`] (who is next). The protocols are in
 //! the modules' heads.
+//!
+//! Feature `tokio` (off by default): `CoroutineScheduler::with_tokio` lets
+//! tokio's sockets and timers work inside coroutines.
 
 #![deny(unsafe_code)]
 
 pub mod config;
 pub mod error;
 mod sync;
+mod phase;
 
 pub mod scheduler;
 
 pub mod coroutine;
+pub mod stack;
+pub mod pool;
 pub mod state;
 mod task;
 
@@ -55,9 +62,16 @@ pub mod preempt;
 pub mod balance;
 mod vcpu;
 mod monitor;
+#[cfg(any(feature = "tokio", all(test, not(loom))))]
+pub mod tokio_context;
+#[cfg(not(any(feature = "tokio", all(test, not(loom)))))]
+#[path = "tokio_context_disabled.rs"]
+mod tokio_context;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
+#[allow(unsafe_code, reason = "a clock of another thread: rule H1")]
+mod host;
 pub mod timer;
 
 pub mod stats;
@@ -68,18 +82,20 @@ use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
 pub use config::{Fairness, SchedulerConfig, WeakClass};
-pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo};
+pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo, stackful};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
     Policy, PolicyScheduler, PriorityScheduler, RoundRobinScheduler, Scheduler, SchedulingPolicy,
 };
+pub use pool::{CoroutinePool, PoolConfig, PoolStats};
 pub use preempt::{checkpoint, is_preempted, with_preempt_word, yield_now};
 pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
+pub use stack::{StackConfig, StackError, StackStats};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
-pub use task::JoinHandle;
+pub use task::{JoinHandle, TaskGroup, scope};
 pub use timer::{interval, sleep, sleep_until, timeout};
 pub use vcpu::handoff::blocking;
 
@@ -97,6 +113,12 @@ pub fn now() -> Duration {
 pub fn charge(cycles: u64) -> Option<u64> {
     vcpu::charge(cycles)
 }
+
+#[cfg(test)]
+#[path = "../tests/common/watchdog.rs"]
+mod watchdog;
+#[cfg(all(loom, test))]
+mod loom_tests;
 
 // Compiles and runs the README's example.
 #[cfg(doctest)]

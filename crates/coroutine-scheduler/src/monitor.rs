@@ -12,7 +12,7 @@ use crate::policy::Policy;
 use crate::preempt::{HIGHER, SLICE};
 use crate::scheduler::Shared;
 use crate::vcpu::park::Parker;
-use crate::{Priority, vcpu::Vcpu};
+use crate::{Priority, host, vcpu::Vcpu};
 
 /// The least time between two looks.
 const TICK_MIN: Duration = Duration::from_micros(50);
@@ -70,6 +70,8 @@ struct Seen {
     running: u64,
     /// When it was asked to make way; 0 if it was not.
     asked_ns: u64,
+    /// What its thread had used of a processor then.
+    asked_cpu_ns: Option<u64>,
 }
 
 /// The thread's loop.
@@ -87,7 +89,9 @@ pub(crate) fn run(shared: &Shared) {
             monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
             monitor.is_dormant.store(1, Ordering::SeqCst);
             if all_sleep(shared) && !shared.is_over() {
-                monitor.parker.park(None);
+                // Unless unused stacks have memory to give back.
+                monitor.parker.park(shared.stacks.trim_after());
+                shared.stacks.trim_by_time(clock::now_ns());
             }
             monitor.is_dormant.store(0, Ordering::SeqCst);
             continue;
@@ -98,8 +102,10 @@ pub(crate) fn run(shared: &Shared) {
         for vcpu in shared.vcpus.iter().filter(|_| is_real) {
             let due = vcpu.timers.next_ns();
             // Parked vCPUs wake by themselves, and those between two
-            // coroutines look, too; what is a little late is ours.
-            if vcpu.running_level().is_some() && due <= now {
+            // coroutines look, too; what is a little late is ours, and so is
+            // what is late in any case: a body's drop may take its time.
+            let is_late = due.saturating_add(ANSWER_NS) <= now;
+            if (vcpu.running_level().is_some() && due <= now) || is_late {
                 vcpu.timers.fire(now);
             }
             let due = vcpu.timers.next_ns();
@@ -125,6 +131,7 @@ pub(crate) fn run(shared: &Shared) {
         if now >= next_balance {
             next_balance = now + BALANCE_EVERY.as_nanos() as u64;
             shared.balance_by_time();
+            shared.stacks.trim_by_time(now);
         }
         // A second pair of eyes: nobody sleeps while something waits.
         if shared.idle.sleepers() != 0 && shared.anything_waits() {
@@ -152,7 +159,7 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
     if seen.running != running {
         *seen = Seen {
             running,
-            asked_ns: 0,
+            ..Seen::default()
         };
     }
     let Some(level) = vcpu.running_level() else {
@@ -163,7 +170,7 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
         return;
     };
     let slice_ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
-    let start = vcpu.run_start_ticks.load(Ordering::Relaxed);
+    let start = vcpu.slice_start_ticks.load(Ordering::Relaxed);
     let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
     if !is_urgent && (ran_ns < slice_ns || !is_waited_for(shared, vcpu)) {
         return;
@@ -171,11 +178,31 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
     if seen.asked_ns == 0 {
         seen.asked_ns = now;
         vcpu.ask(if is_urgent { HIGHER } else { SLICE });
+        // Afterwards: what it uses from here on, it uses with the word raised.
+        seen.asked_cpu_ns = vcpu.thread().and_then(host::thread_cpu_ns);
         return;
     }
     let patience_ns = if is_urgent { ANSWER_NS } else { slice_ns };
-    if shared.config.hand_off && now.saturating_sub(seen.asked_ns) >= patience_ns {
+    let is_late = now.saturating_sub(seen.asked_ns) >= patience_ns;
+    if shared.config.hand_off && is_late && could_answer(vcpu, seen, patience_ns) {
         shared.take_stuck(index, running);
+    }
+}
+
+/// Whether the thread of a vCPU has had the time to answer since it was asked:
+/// it ran for so long, or sleeps in a system call. One that the host has put
+/// behind other threads could not, and would be no better off as another one.
+/// (Without this, a busy host makes coroutines lose their vCPU that poll the
+/// word all the time.)
+fn could_answer(vcpu: &Vcpu, seen: &Seen, patience_ns: u64) -> bool {
+    let Some(thread) = vcpu.thread() else {
+        return true;
+    };
+    match (seen.asked_cpu_ns, host::thread_cpu_ns(thread)) {
+        (Some(asked), Some(now)) if now.saturating_sub(asked) < patience_ns => {
+            host::is_runnable(thread) != Some(true)
+        }
+        _ => true,
     }
 }
 

@@ -7,22 +7,25 @@
 //!
 //! ```text
 //!   SLICE   its time is over, equals wait      to the tail of its level
-//!   HIGHER  something more urgent is ready     to the head: its turn goes on
+//!   HIGHER  something more urgent is ready     to the head: its turn goes on,
+//!                                              with what is left of its slice
 //!   CANCEL  it was aborted, or all is closing  its body is dropped
 //!   PAUSE   somebody paused it                 suspended
 //! ```
 //!
 //! The word is a request, and cleared before each run: raising it too late
-//! costs the next coroutine a needless turn, nothing else.
+//! costs the next coroutine a needless turn, nothing else. Who yields while it
+//! is raised has yielded, and goes to the tail.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
+use crate::Priority;
 use crate::policy::Policy;
 use crate::scheduler::Shared;
-use crate::{Priority, vcpu};
+use crate::vcpu::{self, Turn};
 
 /// The slice is over.
 pub const SLICE: u32 = 1;
@@ -72,7 +75,7 @@ impl Future for Checkpoint {
             return Poll::Ready(());
         }
         self.was_pending = true;
-        give_turn(cx)
+        give_turn(cx, Turn::MakesWay)
     }
 }
 
@@ -98,15 +101,15 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         self.was_pending = true;
-        give_turn(cx)
+        give_turn(cx, Turn::Yields)
     }
 }
 
 /// Pending, and ready again: without the waker where the vCPU can see it by
 /// itself, which saves the atomics of a wake.
 #[inline]
-fn give_turn(cx: &mut Context<'_>) -> Poll<()> {
-    if !vcpu::want_turn(cx.waker()) {
+fn give_turn(cx: &mut Context<'_>, turn: Turn) -> Poll<()> {
+    if !vcpu::end_turn(cx.waker(), turn) {
         cx.waker().wake_by_ref();
     }
     Poll::Pending

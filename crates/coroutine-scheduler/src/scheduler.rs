@@ -13,17 +13,21 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::{self, Clock};
+use crate::coroutine::stackful::{BODY_BYTES_MAX, Stackful};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ConfigError, ControlError, SpawnError, StartError};
 use crate::level::LevelSet;
 use crate::monitor::{self, Monitor};
+use crate::phase::Phase;
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::preempt;
+use crate::stack::Stacks;
 use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::header::{Extras, Header, Traits};
 use crate::task::registry::Registry;
 use crate::task::state::{self, State, Then};
 use crate::task::{JoinHandle, TaskRef};
+use crate::tokio_context::TokioContext;
 use crate::trace::RunRecord;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
@@ -50,10 +54,13 @@ pub(crate) struct Shared {
     pub(crate) spin_ticks: u64,
     ns_per_tick: f64,
     pub(crate) n_boosts: AtomicU32,
-    phase: AtomicU32,
+    pub(crate) phase: Phase,
+    pub(crate) tokio: TokioContext,
     n_orders: AtomicU64,
+    n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
     n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
@@ -61,10 +68,9 @@ pub(crate) struct Shared {
     n_migrations: AtomicU64,
 }
 
-const NEW: u32 = 0;
-const STARTED: u32 = 1;
-const CLOSING: u32 = 2;
-const OVER: u32 = 3;
+/// Equals of the `RealTime` heap are numbered upwards from here, and downwards
+/// from below it where they go to the head.
+const FIRST_ORDER: u64 = 1 << 63;
 
 /// A built-in policy, or a user's.
 #[derive(Debug)]
@@ -178,10 +184,13 @@ impl Shared {
             spin_ticks: vcpu::spin_ticks(),
             ns_per_tick: clock::ns_per_tick(),
             n_boosts: AtomicU32::new(0),
-            phase: AtomicU32::new(NEW),
-            n_orders: AtomicU64::new(0),
+            phase: Phase::new(),
+            tokio: TokioContext::default(),
+            n_orders: AtomicU64::new(FIRST_ORDER),
+            n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
             threads: Mutex::default(),
+            stacks: Stacks::default(),
             own,
             n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
@@ -194,7 +203,7 @@ impl Shared {
 
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == OVER
+        self.phase.is_over()
     }
 
     pub(crate) fn initial_level(&self, priority: Priority) -> Priority {
@@ -203,6 +212,11 @@ impl Shared {
 
     pub(crate) fn next_order(&self) -> u64 {
         self.n_orders.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Before all that there were.
+    pub(crate) fn order_at_head(&self) -> u64 {
+        self.n_orders_at_head.fetch_sub(1, Ordering::Relaxed)
     }
 
     pub(crate) fn waits(&self, level: Priority) -> bool {
@@ -238,22 +252,52 @@ impl Shared {
             .unwrap_or(next)
     }
 
-    /// A coroutine has ended.
+    /// A coroutine has ended, or all have been aborted.
     #[inline]
     pub(crate) fn note_end(&self) {
-        if self.phase.load(Ordering::Relaxed) == CLOSING {
-            self.note_closing();
+        if self.phase.is_over_now(|| self.registry.count() > 0) {
+            self.send_threads_home();
         }
     }
 
-    #[cold]
-    fn note_closing(&self) {
-        if self.registry.count() == 0 && self.phase.swap(OVER, Ordering::SeqCst) != OVER {
-            for vcpu in &self.vcpus {
-                vcpu.parker.unpark();
+    /// The scheduler is over: its threads end.
+    fn send_threads_home(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.parker.unpark();
+        }
+        self.dismiss_spares();
+        self.monitor.stop();
+    }
+
+    fn join_threads(&self) {
+        // More may come while these end.
+        while let Some(thread) = { self.threads.lock().pop() } {
+            // Bodies' panics are caught; one of ours should not be hidden.
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
-            self.dismiss_spares();
-            self.monitor.stop();
+        }
+    }
+
+    fn close_all(&self) {
+        for task in self.registry.all() {
+            let coroutine = Coroutine::new(task);
+            // Those that end by themselves meanwhile need no abort.
+            let _ = coroutine.abort();
+        }
+        self.preempt_all(preempt::CANCEL);
+        for vcpu in &self.vcpus {
+            vcpu.timers.clear();
+        }
+    }
+
+    /// Without threads: runs what is left on this one.
+    fn run_the_rest(&self) {
+        while self.registry.count() > 0 || !self.outsiders.is_empty() {
+            let ran = (0..self.vcpus.len()).find_map(|index| run_one_on(self, index));
+            if ran.is_none() {
+                thread::yield_now();
+            }
         }
     }
 
@@ -271,8 +315,7 @@ impl Shared {
     pub(crate) fn end(&self, task: TaskRef) {
         // First: who is told of the end may spawn another in its place.
         self.registry.remove(task.header().id());
-        task.finish();
-        task.release();
+        task.finish_and_release();
         self.note_end();
     }
 
@@ -324,7 +367,7 @@ impl Shared {
             })
             .collect();
         let infos: Vec<CoroutineInfo> = at_most.iter().map(|c| c.info()).collect();
-        let Some(chosen) = balance::select_to_migrate(&infos) else {
+        let Some(chosen) = balance::select_coroutine_to_migrate(&infos) else {
             return 0;
         };
         for coroutine in &at_most {
@@ -410,6 +453,13 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
+    /// That of the scheduler that runs this code; `None` outside of a coroutine.
+    #[must_use]
+    pub fn current() -> Option<SchedulerHandle> {
+        let shared = vcpu::on_current(|local| local.shared().own.upgrade());
+        shared.flatten().map(|shared| SchedulerHandle { shared })
+    }
+
     /// Spawns a coroutine of `Normal` priority.
     ///
     /// # Errors
@@ -446,6 +496,48 @@ impl SchedulerHandle {
         F::Output: Send + 'static,
     {
         spawn_on(&self.shared, options, body, Location::caller())
+    }
+
+    /// Spawns a coroutine that runs on a stack of its own: its body is ordinary
+    /// code, which stops with [`stackful::wait`](crate::stackful::wait). It stays
+    /// on one vCPU, see [`stackful`](crate::stackful).
+    ///
+    /// # Errors
+    /// If there are too many, there is no stack for it, or the scheduler shuts
+    /// down.
+    ///
+    /// # Panics
+    /// If it is to be pinned to a vCPU that does not exist.
+    #[track_caller]
+    pub fn spawn_stackful<T, F>(
+        &self,
+        options: SpawnOptions,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, Location::caller())
+    }
+
+    pub(crate) fn spawn_stackful_at<T, F>(
+        &self,
+        options: SpawnOptions,
+        location: &'static Location<'static>,
+        body: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_stackful_on(&self.shared, options, body, location)
+    }
+
+    /// Takes the memory of all stacks that are not in use; gives how many had
+    /// some. Those that nobody needs for a while lose it anyway.
+    pub fn trim_stacks(&self) -> usize {
+        self.shared.stacks.trim()
     }
 
     /// Makes a coroutine that is not ready yet: [`schedule`](Self::schedule)
@@ -629,6 +721,7 @@ impl SchedulerHandle {
             handoffs: get(&shared.handoffs.n_handoffs),
             handoffs_refused: get(&shared.handoffs.n_refused),
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
+            stacks: shared.stacks.stats(),
             vcpus,
         }
     }
@@ -743,13 +836,38 @@ where
 {
     let task = make(shared, State::ready(), options, body, location)?;
     let handle = JoinHandle::new(task);
-    if shared.phase.load(Ordering::SeqCst) >= CLOSING {
+    if shared.phase.refuses_spawns() {
         // In hand already: if the shutdown has seen it, it is closed.
         drop_in_hand(shared, task);
         return Err(SpawnError::ShutDown);
     }
     vcpu::queue_woken(task);
     Ok(handle)
+}
+
+pub(crate) fn spawn_stackful_on<T, F>(
+    shared: &Shared,
+    options: SpawnOptions,
+    body: F,
+    location: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    assert_vcpu(shared, &options);
+    let pool = shared
+        .stacks
+        .get_or_make(&shared.config.stacks, shared.vcpus.len())?;
+    let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
+    let permit = pool.admit(options.vcpu, here)?;
+    let options = options.pinned_to(permit.vcpu());
+    if size_of::<F>() <= BODY_BYTES_MAX {
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    } else {
+        let body = Box::new(body);
+        spawn_on(shared, options, Stackful::new(permit, body), location)
+    }
 }
 
 fn create_on<F>(
@@ -764,7 +882,7 @@ where
 {
     let task = make(shared, State::created(), options, body, location)?;
     let handle = JoinHandle::new(task);
-    if shared.phase.load(Ordering::SeqCst) >= CLOSING {
+    if shared.phase.refuses_spawns() {
         // Who closes it has it in hand: this thread, or the shutdown.
         if task.header().state.abort() == Ok(Then::Queue) {
             drop_in_hand(shared, task);
@@ -934,7 +1052,7 @@ impl CoroutineScheduler {
         self.handle.clone()
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -945,11 +1063,7 @@ impl CoroutineScheduler {
     /// left running, and the scheduler is shut down.
     pub fn start(&self) -> Result<(), StartError> {
         let shared = self.shared();
-        let is_new =
-            shared
-                .phase
-                .compare_exchange(NEW, STARTED, Ordering::SeqCst, Ordering::SeqCst);
-        if is_new.is_err() {
+        if !shared.phase.start() {
             return Err(StartError::NotNew);
         }
         let mut started = Ok(());
@@ -961,7 +1075,16 @@ impl CoroutineScheduler {
         }
         started = started.and_then(|()| shared.spawn_monitor());
         started.map_err(|error| {
-            self.shutdown();
+            // Some vCPUs have a thread and others none: all lose it before
+            // their coroutines are closed, here.
+            shared.phase.end();
+            shared.send_threads_home();
+            shared.join_threads();
+            for vcpu in &shared.vcpus {
+                vcpu.release();
+            }
+            shared.close_all();
+            shared.run_the_rest();
             StartError::Thread(error)
         })
     }
@@ -970,7 +1093,7 @@ impl CoroutineScheduler {
     /// `None` if none is ready, or if the vCPUs have threads of their own.
     pub fn run_one(&self) -> Option<CoroutineId> {
         let shared = &**self.shared();
-        if shared.phase.load(Ordering::SeqCst) == STARTED {
+        if shared.phase.is_started() {
             return None;
         }
         (0..shared.vcpus.len()).find_map(|index| run_one_on(shared, index))
@@ -1023,34 +1146,14 @@ impl CoroutineScheduler {
             !is_here,
             "a scheduler cannot be shut down from its own vCPU"
         );
-        let before = shared.phase.fetch_max(CLOSING, Ordering::SeqCst);
-        if before < CLOSING {
-            for task in shared.registry.all() {
-                let coroutine = Coroutine::new(task);
-                // Those that end by themselves meanwhile need no abort.
-                let _ = coroutine.abort();
-            }
-            shared.preempt_all(preempt::CANCEL);
-            for vcpu in &shared.vcpus {
-                vcpu.timers.clear();
-            }
-            shared.note_closing();
+        if shared.phase.close() {
+            shared.close_all();
+            shared.note_end();
         }
-        // More may come while these end.
-        while let Some(thread) = { shared.threads.lock().pop() } {
-            // Bodies' panics are caught; one of ours should not be hidden.
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-        // Without threads, and for what slipped in at the very end.
-        while shared.registry.count() > 0 || !shared.outsiders.is_empty() {
-            let ran = (0..shared.vcpus.len()).find_map(|index| run_one_on(shared, index));
-            if ran.is_none() {
-                thread::yield_now();
-            }
-        }
-        shared.phase.store(OVER, Ordering::SeqCst);
+        shared.join_threads();
+        // Where there were no threads, and for what slipped in at the very end.
+        shared.run_the_rest();
+        shared.phase.end();
     }
 }
 
@@ -1063,6 +1166,7 @@ impl Drop for CoroutineScheduler {
 /// Runs one coroutine of a vCPU that has no thread.
 fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let grip = shared.vcpus[index].claim()?;
+    let _entered = shared.tokio.enter();
     let local = Local::new(shared, index, grip);
     local.start();
     let id = enter(&local, || {

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use crate::balance;
 use crate::clock::ticks_to_ns;
+use crate::stack::StackStats;
 use crate::task::header::add_own;
 
 /// Counters of one vCPU, in ticks where they are times.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) executions: AtomicU64,
+    /// Runs that ended on a thread that had lost the vCPU; written by any.
+    pub(crate) weak_executions: AtomicU64,
     pub(crate) switches: AtomicU64,
     pub(crate) busy_ticks: AtomicU64,
     pub(crate) idle_ticks: AtomicU64,
@@ -156,7 +159,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter| Duration::from_nanos(ticks_to_ns(get(counter)));
         VCPUStats {
-            executions: get(&self.executions),
+            executions: get(&self.executions) + get(&self.weak_executions),
             context_switches: get(&self.switches),
             busy_time: time(&self.busy_ticks),
             idle_time: time(&self.idle_ticks),
@@ -230,6 +233,8 @@ pub struct SchedulerStats {
     pub handoffs_refused: u64,
     /// Threads now that lost their vCPU and have not ended their poll.
     pub weak_threads: usize,
+    /// Stacks of stackful coroutines.
+    pub stacks: StackStats,
     /// Each vCPU.
     pub vcpus: Vec<VCPUStats>,
 }

@@ -155,3 +155,15 @@ fn takeovers_at_every_turn_lose_nothing() {
     assert!(stats.handoffs > 0);
     assert_eq!(stats.total_coroutines, 60 + 60 * 20);
 }
+
+#[test]
+fn runs_that_end_weakly_are_counted() {
+    let scheduler = started(oversubscribed(1));
+    for _ in 0..10 {
+        let handle = scheduler.spawn(async { blocking(|| ()) }).unwrap();
+        handle.join().unwrap();
+    }
+    let stats = scheduler.get_stats();
+    assert!(stats.handoffs > 0, "{stats:?}");
+    assert_eq!(stats.vcpus[0].executions, 10);
+}

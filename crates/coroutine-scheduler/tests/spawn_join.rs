@@ -46,6 +46,40 @@ fn coroutines_spawn_and_await_others() {
     assert_eq!(handle.join().unwrap(), 610);
 }
 
+/// Who waits for many is not woken for each: behind those that are ready, it
+/// finds them done.
+#[test]
+fn a_joiner_of_many_runs_seldom() {
+    let config = SchedulerConfig {
+        hand_off: false,
+        ..oversubscribed(1)
+    };
+    let scheduler = started(config);
+    let joiner = scheduler.spawn(async {
+        let handles: Vec<_> = (0..100_usize)
+            .map(|n| spawn(async move { n }).unwrap())
+            .collect();
+        let mut n_polls = 0;
+        let mut all = std::pin::pin!(async {
+            let mut sum = 0;
+            for handle in handles {
+                sum += handle.await.unwrap();
+            }
+            sum
+        });
+        let sum = poll_fn(|cx| {
+            n_polls += 1;
+            all.as_mut().poll(cx)
+        })
+        .await;
+        (sum, n_polls)
+    });
+    let (sum, n_polls) = joiner.unwrap().join().unwrap();
+    assert_eq!(sum, 4950);
+    // The last one spawned comes first, from the place of what is next.
+    assert!(n_polls <= 4, "polled {n_polls} times for 100 joins");
+}
+
 /// A cell that one side fills and the other waits for.
 #[derive(Default)]
 struct Signal(Mutex<(bool, Option<Waker>)>);

@@ -1,6 +1,8 @@
 //! [`Coroutine`]: a handle by which one is watched and controlled.
 
 mod info;
+#[allow(unsafe_code, reason = "switching stacks: rules K1 to K4")]
+pub mod stackful;
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::raw::Vtable;
@@ -37,6 +37,9 @@ pub(crate) struct Header {
     /// The boost that last brought it back to its own level, modulo 256.
     pub(crate) n_boosts: AtomicU8,
     level: AtomicU8,
+    /// What it has used of its slice, in 65,536ths, where its turn was
+    /// interrupted; else 0.
+    pub(crate) slice_used: AtomicU16,
     assigned: AtomicU8,
     running_on: AtomicU8,
     pub(crate) traits: Traits,
@@ -84,6 +87,7 @@ impl Header {
             level_kiloticks: AtomicU32::new(0),
             n_boosts: AtomicU8::new(0),
             level: AtomicU8::new(traits.priority.level() as u8),
+            slice_used: AtomicU16::new(0),
             assigned: AtomicU8::new(NO_VCPU),
             running_on: AtomicU8::new(NO_VCPU),
             traits,
@@ -117,6 +121,18 @@ impl Header {
         let all = self.level_kiloticks.load(Ordering::Relaxed);
         self.level_kiloticks
             .store(all.saturating_add(units), Ordering::Relaxed);
+    }
+
+    /// Level and use of it, see [`Header::set_account`].
+    pub(crate) fn account(&self) -> (Priority, u32) {
+        let used = self.level_kiloticks.load(Ordering::Relaxed);
+        (self.level(), used)
+    }
+
+    /// Makes both what they were; for whoever has the task in hand.
+    pub(crate) fn set_account(&self, (level, kiloticks): (Priority, u32)) {
+        self.set_level(level);
+        self.level_kiloticks.store(kiloticks, Ordering::Relaxed);
     }
 
     /// Notes a run of so many ticks; for whoever has the task in hand. `charged`

@@ -13,8 +13,14 @@
 //!          └───────────────────────────┘
 //! ```
 
+pub(crate) mod group;
 pub(crate) mod header;
 pub(crate) mod join;
+#[allow(
+    unsafe_code,
+    reason = "blocks of memory and lists of them: rules B1, B2"
+)]
+mod memory;
 #[allow(unsafe_code, reason = "allocation and type erasure: rules T1 to T4")]
 pub(crate) mod raw;
 pub(crate) mod registry;
@@ -23,5 +29,6 @@ pub(crate) mod state;
 pub(crate) mod waker;
 
 pub(crate) use crate::coroutine::CoroutineId;
+pub use group::{TaskGroup, scope};
 pub use join::JoinHandle;
 pub(crate) use raw::TaskRef;

@@ -11,6 +11,7 @@
 //!   `shared` is valid for whoever has the task in hand.
 //! - **T4** A vtable is that of the cell's type: both are made in [`TaskRef::new`].
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::header::Header;
+use super::memory;
 use super::state::{self, Then};
 use crate::error::JoinError;
 use crate::scheduler::Shared;
@@ -74,11 +76,14 @@ impl TaskRef {
                 free: free::<F>,
             }
         };
-        let cell = Box::new(Cell {
+        let value = Cell {
             header: header(vtable),
             stage: UnsafeCell::new(Stage::Body(body)),
-        });
-        TaskRef(NonNull::from(Box::leak(cell)).cast())
+        };
+        let cell = memory::take(Layout::new::<Cell<F>>()).cast::<Cell<F>>();
+        // SAFETY: fresh memory of the type's layout.
+        unsafe { cell.write(value) };
+        TaskRef(cell.cast())
     }
 
     #[inline]
@@ -117,9 +122,23 @@ impl TaskRef {
         unsafe { (self.header().vtable.close)(self) }
     }
 
+    /// Ends a task in hand, its body having ended, and gives up the registry's
+    /// reference. DONE is for others to see: where there are none, nothing is
+    /// set.
+    pub(crate) fn finish_and_release(self) {
+        if self.header().state.is_last() {
+            // SAFETY: T2: no handle wants it; T4.
+            unsafe { (self.header().vtable.drop_output)(self) }
+            self.free();
+        } else {
+            self.finish();
+            self.release();
+        }
+    }
+
     /// Marks a task in hand as done, its body having ended: gives output and
     /// news to the join handle. The registry's reference stays the caller's.
-    pub(crate) fn finish(self) {
+    fn finish(self) {
         let header = self.header();
         let word = header.state.finish();
         if word & state::JOIN_WAKER != 0 {
@@ -264,6 +283,9 @@ unsafe fn drop_output<F: Future>(task: TaskRef) {
 }
 
 unsafe fn free<F: Future>(task: TaskRef) {
-    // SAFETY: T4; made by `Box` in `new`, and nobody refers to it any more.
-    drop(unsafe { Box::from_raw(task.0.cast::<Cell<F>>().as_ptr()) });
+    let cell = task.0.cast::<Cell<F>>();
+    // SAFETY: T4; nobody refers to it any more, and it is not used after this.
+    unsafe { cell.drop_in_place() };
+    // SAFETY: taken for this layout in `new`.
+    unsafe { memory::give_back(cell.cast(), Layout::new::<Cell<F>>()) };
 }

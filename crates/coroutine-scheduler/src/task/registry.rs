@@ -7,13 +7,11 @@
 //! Permits for `max_coroutines` lie in the shards in small heaps, and in the
 //! middle; who finds none anywhere is refused.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::raw::TaskRef;
 use crate::coroutine::CoroutineId;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// Limit of `max_coroutines`: slots are numbered by 32 bits.
 pub(crate) const COROUTINES_MAX: usize = 1 << 31;

@@ -343,6 +343,14 @@ impl State {
         }
     }
 
+    /// Whether the reference that the caller holds, with the task in hand and
+    /// out of the registry, is the only one: no handle, no waker, and nobody
+    /// who could make another.
+    pub(crate) fn is_last(&self) -> bool {
+        let word = self.0.load(Ordering::Acquire);
+        refs(word) == 1 && word & JOIN == 0
+    }
+
     pub(crate) fn release(&self) -> Then {
         let word = self.0.fetch_sub(REF, Ordering::AcqRel);
         if refs(word) == 1 {

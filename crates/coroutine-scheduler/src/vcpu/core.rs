@@ -1,21 +1,21 @@
 //! What only the thread that runs a vCPU touches: the near ends of its deques,
 //! the LIFO slot, the account of levels; and the loop around them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use crossbeam_deque::{Steal, Stealer, Worker};
-
 use super::handoff::Left;
-use super::local::{Local, enter};
+use super::idle::Rest;
+use super::local::{Local, Turn, enter};
 use super::{N_DEQUES, Vcpu};
 use crate::clock;
 use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue};
 use crate::preempt;
 use crate::scheduler::Shared;
+use crate::sync::{Steal, Stealer, Worker};
 use crate::task::header::add_own;
 use crate::task::state::{Begin, End};
 use crate::task::{TaskRef, waker};
@@ -28,8 +28,6 @@ const LIFO_RUN_MAX: u8 = 3;
 const TEND_EVERY: u32 = 64;
 /// Every so many wakes from here, one is timed.
 const TIME_EVERY: u32 = 8;
-/// Batches taken from an inbox at once.
-const INBOX_BATCHES_MAX: u32 = 8;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -43,8 +41,13 @@ pub(crate) struct Core {
     marks: Cell<LevelSet>,
     lifo: Cell<Option<TaskRef>>,
     lifo_run: Cell<u8>,
-    /// Preempted ones, by level: the head of the queue.
-    heads: [Cell<Option<TaskRef>>; N_DEQUES],
+    /// A task ends: who is woken meanwhile has waited for it.
+    is_ending: Cell<bool>,
+    /// The heads of the queues, the very first one at the end: those whose turn
+    /// was interrupted.
+    heads: RefCell<[Vec<TaskRef>; N_DEQUES]>,
+    /// Levels that have one there.
+    head_marks: Cell<LevelSet>,
     share: Cell<Share>,
     n_runs: Cell<u32>,
     n_wakes: Cell<u32>,
@@ -64,7 +67,9 @@ impl Core {
             marks: Cell::new(LevelSet::EMPTY),
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
-            heads: Default::default(),
+            is_ending: Cell::new(false),
+            heads: RefCell::default(),
+            head_marks: Cell::new(LevelSet::EMPTY),
             share: Cell::default(),
             n_runs: Cell::new(0),
             n_wakes: Cell::new(0),
@@ -187,9 +192,17 @@ impl Local<'_> {
         match level {
             Priority::RealTime => self.push_urgent(task),
             Priority::Low => self.push(task, level),
+            // Who waits for many would be woken for each of them: behind those
+            // that are ready, all may be done when it runs.
+            Priority::Normal | Priority::High
+                if core.is_ending.get() && !core.deques[level.level()].is_empty() =>
+            {
+                self.push(task, level);
+            }
             Priority::Normal | Priority::High => {
-                self.vcpu().has_lifo.store(1, Ordering::Relaxed);
-                if let Some(other) = core.lifo.replace(Some(task)) {
+                let other = core.lifo.replace(Some(task));
+                self.note_private();
+                if let Some(other) = other {
                     self.push(other, other.header().level());
                 }
             }
@@ -229,7 +242,7 @@ impl Local<'_> {
         // Who has come since then has not seen the mark gone.
         let has_mail = match level {
             Priority::RealTime => !self.vcpu().realtime.lock().is_empty(),
-            _ => self.vcpu().inbox_marks.load(Ordering::SeqCst) >> level.level() & 1 != 0,
+            _ => self.vcpu().inbox.marks().has(level),
         };
         if has_mail {
             self.shared().mark_waiting(core.index, level);
@@ -250,7 +263,7 @@ impl Local<'_> {
         if n_runs.is_multiple_of(TEND_EVERY) {
             self.tend();
         }
-        if vcpu.inbox_marks.load(Ordering::Relaxed) != 0 {
+        if !vcpu.inbox.seems_empty() {
             self.empty_inbox();
         }
         let mut excluded = LevelSet::EMPTY;
@@ -294,13 +307,11 @@ impl Local<'_> {
     fn levels_here(&self, vcpu: &Vcpu) -> LevelSet {
         let core = self.core();
         let mut bits = core.marks.get().bits() | vcpu.pinned_levels().bits();
+        bits |= core.head_marks.get().bits();
         let urgent = self.shared().waiting[3].load(Ordering::Relaxed) >> core.index & 1;
         bits |= (urgent as u8) << 3;
         if let Some(task) = core.lifo.get() {
             bits |= 1 << task.header().level().level();
-        }
-        for (level, head) in core.heads.iter().enumerate() {
-            bits |= u8::from(head.get().is_some()) << level;
         }
         LevelSet::from_bits(bits)
     }
@@ -320,8 +331,8 @@ impl Local<'_> {
         if level == Priority::RealTime {
             return vcpu.pop_urgent().or_else(pinned);
         }
-        if let Some(task) = core.heads[level.level()].take() {
-            return Some(task);
+        if core.head_marks.get().has(level) {
+            return self.pop_head(level);
         }
         let lifo = core
             .lifo
@@ -348,36 +359,44 @@ impl Local<'_> {
     }
 
     fn take_lifo(&self) -> Option<TaskRef> {
-        self.vcpu().has_lifo.store(0, Ordering::Relaxed);
-        self.core().lifo.take()
+        let task = self.core().lifo.take();
+        self.note_private();
+        task
+    }
+
+    /// Before its equals.
+    fn push_head(&self, task: TaskRef, level: Priority) {
+        let core = self.core();
+        core.heads.borrow_mut()[level.level()].push(task);
+        core.head_marks.set(core.head_marks.get().with(level));
+        self.note_private();
+    }
+
+    fn pop_head(&self, level: Priority) -> Option<TaskRef> {
+        let core = self.core();
+        let mut heads = core.heads.borrow_mut();
+        let task = heads[level.level()].pop();
+        if heads[level.level()].is_empty() {
+            core.head_marks.set(core.head_marks.get().without(level));
+        }
+        self.note_private();
+        task
+    }
+
+    /// Lets the monitor know whether something is here that nobody can steal.
+    #[inline]
+    fn note_private(&self) {
+        let core = self.core();
+        let has_some = core.lifo.get().is_some() || !core.head_marks.get().is_empty();
+        self.vcpu()
+            .has_private
+            .store(has_some.into(), Ordering::Relaxed);
     }
 
     fn empty_inbox(&self) {
         let vcpu = self.vcpu();
-        let marks = vcpu.inbox_marks.swap(0, Ordering::SeqCst);
-        for level in 0..N_DEQUES {
-            if marks >> level & 1 == 0 {
-                continue;
-            }
-            let inbox = &vcpu.inbox[level];
-            // In the order they came, before anything that is queued from now
-            // on; a flood is taken in parts, for others to help.
-            let deque = &self.core().deques[level];
-            let mut n_batches = 0;
-            while n_batches < INBOX_BATCHES_MAX {
-                match inbox.steal_batch(deque) {
-                    Steal::Success(()) => n_batches += 1,
-                    Steal::Empty => break,
-                    Steal::Retry => {}
-                }
-            }
-            if n_batches > 0 {
-                self.mark(Priority::ALL[level]);
-            }
-            if n_batches == INBOX_BATCHES_MAX && !inbox.is_empty() {
-                vcpu.inbox_marks.fetch_or(1 << level, Ordering::SeqCst);
-            }
-        }
+        let deques = &self.core().deques;
+        vcpu.inbox.empty_into(deques, |level| self.mark(level));
     }
 
     /// Takes work of one level from another vCPU.
@@ -418,15 +437,7 @@ impl Local<'_> {
                 Steal::Retry => {}
             }
         };
-        let task = task.or_else(|| {
-            loop {
-                match from.inbox[index].steal_batch_and_pop(deque) {
-                    Steal::Success(task) => break Some(task),
-                    Steal::Empty => break None,
-                    Steal::Retry => {}
-                }
-            }
-        })?;
+        let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         let more = deque.len().saturating_sub(before);
         if more > 0 {
             self.mark(level);
@@ -464,70 +475,12 @@ impl Local<'_> {
 
     #[cold]
     fn search_or_park(&self) {
-        let shared = self.shared();
-        let core = self.core();
-        let mut is_searching = shared.idle.begin_search();
-        if is_searching && self.search() {
-            return;
-        }
-        loop {
-            if shared.is_over() {
-                if is_searching {
-                    shared.idle.end_search();
-                }
-                return;
-            }
-            shared.idle.enter(core.index, is_searching);
-            let must_stay = self.has_any_work();
-            if must_stay && shared.idle.leave(core.index) {
-                is_searching = true;
-                if self.search() {
-                    return;
-                }
-                continue;
-            }
-            // Or somebody has taken us out: then a token is on its way.
-            let was_woken = self.sleep();
-            if !was_woken && !shared.idle.leave(core.index) {
-                // Woken at the very end: take the token, too.
-                self.vcpu().parker.park(None);
-            }
-            is_searching = true;
-            if self.search() {
-                return;
-            }
-        }
-    }
-
-    /// As a searcher: looks everywhere, for a while if others are running.
-    /// `true` ends the search: there is something to find.
-    fn search(&self) -> bool {
-        let shared = self.shared();
-        let core = self.core();
-        let start = clock::ticks();
-        let end = start.saturating_add(shared.spin_ticks);
-        loop {
-            let has_work = self.search_once();
-            if has_work {
-                self.account_idle();
-                if shared.idle.end_search() && shared.anything_waits() {
-                    shared.wake_for(Priority::Low);
-                }
-                return true;
-            }
-            let spins = clock::ticks() < end && shared.others_run(core.index);
-            if !spins || shared.is_over() {
-                return false;
-            }
-            for _ in 0..32 {
-                std::hint::spin_loop();
-            }
-        }
+        self.shared().idle.rest(self.core().index, self);
     }
 
     fn search_once(&self) -> bool {
         let vcpu = self.vcpu();
-        if vcpu.has_own_work() || vcpu.inbox_marks.load(Ordering::SeqCst) != 0 {
+        if vcpu.has_own_work() || !vcpu.inbox.marks().is_empty() {
             return true;
         }
         let now = clock::ticks();
@@ -541,8 +494,8 @@ impl Local<'_> {
         for level in Priority::ALL.into_iter().rev() {
             if let Some(task) = self.steal(level) {
                 match level {
-                    Priority::RealTime => self.push_urgent_quietly(task),
-                    _ => self.core().heads[level.level()].set(Some(task)),
+                    Priority::RealTime => self.push_urgent_quietly(task, true),
+                    _ => self.push_head(task, level),
                 }
                 return true;
             }
@@ -550,44 +503,15 @@ impl Local<'_> {
         false
     }
 
-    fn push_urgent_quietly(&self, task: TaskRef) {
+    fn push_urgent_quietly(&self, task: TaskRef, at_head: bool) {
         let shared = self.shared();
-        self.vcpu().push_urgent(task, shared.next_order());
-        shared.mark_waiting(self.core().index, Priority::RealTime);
-    }
-
-    fn has_any_work(&self) -> bool {
-        let vcpu = self.vcpu();
-        let shared = self.shared();
-        let waits = |level| shared.waits_really(level);
-        Priority::ALL.into_iter().any(waits)
-            || vcpu.has_own_work()
-            || vcpu.inbox_marks.load(Ordering::SeqCst) != 0
-            || self.shared().is_over()
-    }
-
-    /// Sleeps until a token or the first deadline; whether there was a token.
-    fn sleep(&self) -> bool {
-        let vcpu = self.vcpu();
-        let shared = self.shared();
-        vcpu.is_asleep.store(1, Ordering::SeqCst);
-        let timeout = if shared.config.clock.is_virtual() {
-            None
+        let order = if at_head {
+            shared.order_at_head()
         } else {
-            let next_ns = vcpu.timers.next_ns();
-            let wait_ns = next_ns.saturating_sub(clock::now_ns());
-            (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
+            shared.next_order()
         };
-        self.account_idle();
-        let was_woken = vcpu.parker.park(timeout);
-        add_own(&vcpu.counters.parks, 1);
-        self.awake();
-        self.account_idle();
-        let next_ns = vcpu.timers.next_ns();
-        if next_ns != u64::MAX {
-            self.core().note_deadline(next_ns);
-        }
-        was_woken
+        self.vcpu().push_urgent(task, order);
+        shared.mark_waiting(self.core().index, Priority::RealTime);
     }
 
     /// Time since the last note was idle.
@@ -632,13 +556,15 @@ impl Local<'_> {
         header.set_running_on(Some(core.index));
         let grip = self.grip();
         grip.preempt.store(0, Ordering::Relaxed);
-        vcpu.run_start_ticks.store(start, Ordering::Relaxed);
+        let used = self.take_slice_used(task, level);
+        vcpu.slice_start_ticks
+            .store(start.saturating_sub(used), Ordering::Relaxed);
         vcpu.running_id.store(header.id().get(), Ordering::Relaxed);
         let running = (vcpu.running.load(Ordering::Relaxed) | 0xff) + 1;
         vcpu.running
             .store(running | (level.level() as u64 + 1), Ordering::Release);
         self.task.set(Some(task));
-        self.wants_turn.set(false);
+        self.turn.set(Turn::Waits);
         self.charged.set(0);
 
         grip.loosen();
@@ -660,10 +586,20 @@ impl Local<'_> {
             self.finish(task);
             return Ran::Yes;
         }
-        let wants_turn = self.wants_turn.get();
-        match header.state.end(seen, wants_turn) {
+        let account = shared.policy_counts.then(|| {
+            let account = header.account();
+            // Where a wake queues it, should it wait now.
+            self.settle_level(task);
+            account
+        });
+        match header.state.end(seen, self.turn.get() != Turn::Waits) {
             End::Left => {}
-            End::Again => self.requeue(task, asked, now),
+            End::Again => {
+                if let Some(account) = account {
+                    header.set_account(account);
+                }
+                self.requeue(task, asked, now);
+            }
             End::Close => self.close(task),
         }
         Ran::Yes
@@ -677,12 +613,15 @@ impl Local<'_> {
         let shared = self.shared();
         self.task.set(None);
         header.note_run(self.charged.get(), ran);
+        // The vCPU's other counters are its new holder's.
+        let counters = &self.vcpu().counters;
+        counters.weak_executions.fetch_add(1, Ordering::Relaxed);
         header.set_running_on(None);
         shared.note_unstuck(header.id());
         if has_ended {
             return shared.finish_elsewhere(task);
         }
-        match header.state.end(seen, self.wants_turn.get()) {
+        match header.state.end(seen, self.turn.get() != Turn::Waits) {
             End::Left => {}
             End::Again => shared.push_from_outside(task),
             End::Close => {
@@ -694,7 +633,8 @@ impl Local<'_> {
 
     /// Gives the vCPU to another thread in the middle of a poll, if it can be.
     pub(crate) fn give_away(&self) {
-        if self.task.get().is_some() {
+        let has_stacks = self.vcpu().n_stacks.load(Ordering::Relaxed) != 0;
+        if self.task.get().is_some() && !has_stacks {
             self.shared().give_away(self.index(), self.grip());
         }
     }
@@ -706,7 +646,7 @@ impl Local<'_> {
         header.note_run(self.charged.get(), ran);
         if self.shared().policy_counts {
             header.add_level_ticks(ran);
-            self.settle_level(task);
+            self.see_boost(task);
         }
         add_own(&counters.executions, 1);
         add_own(&counters.busy_ticks, ran);
@@ -727,30 +667,26 @@ impl Local<'_> {
     fn requeue(&self, task: TaskRef, asked: u32, now: u64) {
         let core = self.core();
         let header = task.header();
-        let why = if asked & preempt::HIGHER != 0 {
-            Requeue::Preempted
-        } else if asked & preempt::SLICE != 0 {
-            Requeue::SliceSpent
-        } else {
-            Requeue::Yielded
-        };
         let level = header.level();
+        let why = self.why_again(level, asked, now);
         if why != Requeue::Yielded {
             add_own(&self.vcpu().counters.preemptions, 1);
         }
         let place = if self.shared().policy_counts {
-            let facts = self.facts(task);
-            Place {
-                // It sank: its turn was over whatever ended it.
-                at_head: facts.used_ns > 0 && why == Requeue::Preempted,
-                ..self.shared().policy.requeue(&facts, why)
-            }
+            self.shared().policy.requeue(&self.facts(task), why)
         } else {
             Place {
                 level,
                 at_head: why == Requeue::Preempted,
             }
         };
+        if place.level != level {
+            header.move_to(place.level);
+        }
+        if place.at_head {
+            let used = self.slice_used(level, now).clamp(1, u16::MAX.into());
+            header.slice_used.store(used as u16, Ordering::Relaxed);
+        }
         if core.n_wakes.get().is_multiple_of(TIME_EVERY) {
             header.ready_ticks.store(now, Ordering::Relaxed);
         }
@@ -761,11 +697,11 @@ impl Local<'_> {
             return;
         }
         if level == Priority::RealTime {
-            self.push_urgent_quietly(task);
+            self.push_urgent_quietly(task, place.at_head);
             return;
         }
-        if place.at_head && core.heads[level.level()].get().is_none() {
-            core.heads[level.level()].set(Some(task));
+        if place.at_head {
+            self.push_head(task, level);
             return;
         }
         let deque = &core.deques[level.level()];
@@ -779,15 +715,67 @@ impl Local<'_> {
         }
     }
 
-    /// Policies with an account: the level at which the task queues next.
-    fn settle_level(&self, task: TaskRef) {
+    /// Why it goes on, by what its body did: who is asked to make way and yields
+    /// all the same has had its turn.
+    fn why_again(&self, level: Priority, asked: u32, now: u64) -> Requeue {
+        if self.turn.get() != Turn::MakesWay {
+            return Requeue::Yielded;
+        }
+        if asked & preempt::SLICE != 0 {
+            return Requeue::SliceSpent;
+        }
+        if asked & preempt::HIGHER == 0 {
+            return Requeue::Yielded;
+        }
+        if self.slice_used(level, now) > u16::MAX.into() {
+            return Requeue::SliceSpent;
+        }
+        Requeue::Preempted
+    }
+
+    /// How much of its slice the coroutine that ran until `now` has used, in
+    /// 65,536ths.
+    fn slice_used(&self, level: Priority, now: u64) -> u64 {
+        let Some(slice_ticks) = self.slice_ticks(level) else {
+            return 0;
+        };
+        let start = self.vcpu().slice_start_ticks.load(Ordering::Relaxed);
+        now.saturating_sub(start).saturating_mul(1 << 16) / slice_ticks
+    }
+
+    /// Ticks that count as run already: the turn was interrupted, and goes on.
+    #[inline]
+    fn take_slice_used(&self, task: TaskRef, level: Priority) -> u64 {
+        let slice_used = &task.header().slice_used;
+        let used = slice_used.load(Ordering::Relaxed);
+        if used == 0 {
+            return 0;
+        }
+        slice_used.store(0, Ordering::Relaxed);
+        let slice_ticks = self.slice_ticks(level).unwrap_or(0);
+        ((u128::from(slice_ticks) * u128::from(used)) >> 16) as u64
+    }
+
+    fn slice_ticks(&self, level: Priority) -> Option<u64> {
+        let slice = self.shared().policy.slice(level)?;
+        let ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+        Some(clock::ns_to_ticks(ns).max(1))
+    }
+
+    /// Policies with an account: after a boost it is a fresh one.
+    fn see_boost(&self, task: TaskRef) {
         let header = task.header();
         let shared = self.shared();
         let boosts = shared.n_boosts.load(Ordering::Relaxed) as u8;
         if header.n_boosts.swap(boosts, Ordering::Relaxed) != boosts {
             header.move_to(shared.initial_level(header.traits.priority));
         }
-        let level = shared.policy.level(&self.facts(task));
+    }
+
+    /// Policies with an account: the level at which a wake queues the task.
+    fn settle_level(&self, task: TaskRef) {
+        let header = task.header();
+        let level = self.shared().policy.level(&self.facts(task));
         if level != header.level() {
             header.move_to(level);
         }
@@ -820,7 +808,9 @@ impl Local<'_> {
             core.last_task.set(None);
         }
         add_own(&self.vcpu().counters.ended, 1);
+        core.is_ending.set(true);
         self.shared().end(task);
+        core.is_ending.set(false);
     }
 
     fn check_deadline(&self, task: TaskRef) {
@@ -843,6 +833,75 @@ impl Local<'_> {
         {
             add_own(&self.vcpu().counters.inversions, 1);
         }
+    }
+}
+
+impl Rest for Local<'_> {
+    fn is_over(&self) -> bool {
+        self.shared().is_over()
+    }
+
+    /// For a while, if others are running.
+    fn search(&self) -> bool {
+        let shared = self.shared();
+        let core = self.core();
+        let start = clock::ticks();
+        let end = start.saturating_add(shared.spin_ticks);
+        loop {
+            let has_work = self.search_once();
+            if has_work {
+                self.account_idle();
+                if shared.idle.end_search() && shared.anything_waits() {
+                    shared.wake_for(Priority::Low);
+                }
+                return true;
+            }
+            let spins = clock::ticks() < end && shared.others_run(core.index);
+            if !spins || shared.is_over() {
+                return false;
+            }
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn has_any_work(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        let waits = |level| shared.waits_really(level);
+        Priority::ALL.into_iter().any(waits)
+            || vcpu.has_own_work()
+            || !vcpu.inbox.marks().is_empty()
+            || self.shared().is_over()
+    }
+
+    /// At most until the first deadline.
+    fn sleep(&self) -> bool {
+        let vcpu = self.vcpu();
+        let shared = self.shared();
+        vcpu.is_asleep.store(1, Ordering::SeqCst);
+        let timeout = if shared.config.clock.is_virtual() {
+            None
+        } else {
+            let next_ns = vcpu.timers.next_ns();
+            let wait_ns = next_ns.saturating_sub(clock::now_ns());
+            (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
+        };
+        self.account_idle();
+        let was_woken = vcpu.parker.park(timeout);
+        add_own(&vcpu.counters.parks, 1);
+        self.awake();
+        self.account_idle();
+        let next_ns = vcpu.timers.next_ns();
+        if next_ns != u64::MAX {
+            self.core().note_deadline(next_ns);
+        }
+        was_woken
+    }
+
+    fn take_token(&self) {
+        self.vcpu().parker.park(None);
     }
 }
 

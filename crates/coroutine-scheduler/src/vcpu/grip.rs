@@ -18,14 +18,16 @@
 //!   holder, to touch the core            taker
 //!   1 busy = 1                           1 hold: HELD -> ASKED
 //!   2 light barrier                      2 heavy barrier
-//!   3 hold: HELD: it is ours             3 busy = 1: back to HELD
+//!   3 hold: HELD: it is ours             3 busy = 1: ASKED -> HELD
 //!           ASKED -> HELD: ours            else ASKED -> TAKEN
 //!           TAKEN: weak
 //! ```
 //!
 //! Step 2 is that of [`idle`](super::idle): either the holder sees ASKED or the
 //! taker sees `busy`. A compare-and-swap out of ASKED decides between the two,
-//! so the holder never waits for the taker. `busy` stays 1 between polls.
+//! so the holder never waits for the taker. `busy` stays 1 between polls. There
+//! is one taker at a time, the monitor: a second one could settle what the first
+//! has asked.
 //!
 //! - **G1** A [`CoreCell`] is touched by the thread only whose grip is the
 //!   vCPU's present one, while `busy` is 1 and HELD was seen after that. Who
@@ -34,7 +36,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU32 as Word};
 
 use super::core::Core;
 use super::idle::IdleSet;
@@ -50,7 +52,7 @@ pub(crate) struct Grip {
     hold: AtomicU32,
     busy: AtomicU32,
     /// The preempt word: not 0 asks who runs to make way. See `preempt`.
-    pub(crate) preempt: AtomicU32,
+    pub(crate) preempt: Word,
     /// The thread, for the host; 0 where it did not say.
     pub(crate) thread: AtomicI32,
 }
@@ -61,7 +63,7 @@ impl Grip {
         Grip {
             hold: AtomicU32::new(HELD),
             busy: AtomicU32::new(1),
-            preempt: AtomicU32::new(0),
+            preempt: Word::new(0),
             thread: AtomicI32::new(0),
         }
     }
@@ -77,17 +79,23 @@ impl Grip {
     pub(crate) fn tighten(&self, idle: &IdleSet) -> bool {
         self.busy.store(1, Ordering::Relaxed);
         idle.light_barrier();
-        match self.hold.load(Ordering::Acquire) {
-            HELD => true,
-            ASKED => self.settle(HELD),
-            _ => false,
+        let mut hold = self.hold.load(Ordering::Acquire);
+        // If the taker is first to settle it, what it settled counts: it may
+        // have found us busy.
+        while hold == ASKED {
+            match self.settle(HELD) {
+                Ok(()) => return true,
+                Err(now) => hold = now,
+            }
         }
+        hold == HELD
     }
 
-    fn settle(&self, to: u32) -> bool {
+    /// `Err`: somebody else has, and to what.
+    fn settle(&self, to: u32) -> Result<(), u32> {
         self.hold
             .compare_exchange(ASKED, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+            .map(|_| ())
     }
 
     /// Calls `body` with the vCPU held, in a poll or outside of one; `None` if
@@ -118,9 +126,10 @@ impl Grip {
         idle.heavy_barrier();
         let is_free = self.busy.load(Ordering::Acquire) == 0 && is_still();
         if is_free {
-            return self.settle(TAKEN);
+            return self.settle(TAKEN).is_ok();
         }
-        self.settle(HELD);
+        // Or the holder has settled it already, to the same.
+        let _ = self.settle(HELD);
         false
     }
 
@@ -130,7 +139,8 @@ impl Grip {
         if !self.tighten(idle) {
             return false;
         }
-        self.hold.store(TAKEN, Ordering::Release);
+        // A taker may be between its steps: what it then settles fails.
+        self.hold.swap(TAKEN, Ordering::AcqRel);
         true
     }
 }

@@ -58,6 +58,7 @@ impl Shared {
     /// What a vCPU thread does all its life: run a vCPU, lose it, wait for
     /// another one.
     pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
+        let _entered = self.tokio.enter();
         while super::run(self, vcpu) == Left::Lost {
             self.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
             if !restore_priority() {
@@ -104,6 +105,12 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
+        // A started stack stays on its thread, and so does its vCPU. (Looked at
+        // again below, where the holder cannot start one unseen.)
+        let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
+        if has_stacks() {
+            return false;
+        }
         let Some(spare) = self.admit_spare() else {
             return false;
         };
@@ -113,7 +120,7 @@ impl Shared {
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
-            vcpu.running.load(Ordering::SeqCst) == running
+            vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
         if !grip.take(&self.idle, is_still) {
             return self.keep_spare(spare);
@@ -241,9 +248,79 @@ pub(crate) fn precise_timers() {
 /// so nobody waits for it; the coroutine then ends its poll on this one.
 /// Outside of a coroutine it just runs the code.
 ///
-/// Where there are too many such threads already, the code runs all the same and
-/// the vCPU waits.
+/// Where a started stack keeps the thread at its vCPU, or there are too many
+/// such threads already, the code runs all the same and the vCPU waits.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
     body()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::{CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, spawn, yield_now};
+
+    /// Takes every vCPU from whatever it runs, again and again, without waiting
+    /// for anything: a monitor whose patience is 0.
+    fn take_all(shared: &Shared, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            for (index, vcpu) in shared.vcpus.iter().enumerate() {
+                if vcpu.running_level().is_some() {
+                    shared.take_stuck(index, vcpu.running.load(Ordering::SeqCst));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_monitor_without_patience_loses_nothing() {
+        crate::watchdog::end_if_it_hangs();
+        for weak_class in [WeakClass::Nice, WeakClass::Same] {
+            let scheduler = CoroutineScheduler::new(SchedulerConfig {
+                vcpu_count: 2,
+                oversubscribe: true,
+                // The monitor proper: one taker at a time.
+                hand_off: false,
+                weak_class,
+                ..SchedulerConfig::default()
+            })
+            .unwrap();
+            scheduler.start().unwrap();
+            let stop = AtomicBool::new(false);
+            let n_done = Arc::new(AtomicUsize::new(0));
+            thread::scope(|scope| {
+                scope.spawn(|| take_all(scheduler.shared(), &stop));
+                let handles: Vec<_> = (0..40)
+                    .map(|i| {
+                        let n_done = Arc::clone(&n_done);
+                        let options = SpawnOptions::new().priority(Priority::ALL[i % 4]);
+                        let body = async move {
+                            for round in 0..50_u64 {
+                                let x = (0..50_000).fold(round, |x, i| std::hint::black_box(x ^ i));
+                                std::hint::black_box(x);
+                                let child = spawn(async { 1 }).unwrap();
+                                yield_now().await;
+                                crate::sleep(std::time::Duration::from_micros(10)).await;
+                                n_done.fetch_add(child.await.unwrap(), Ordering::Relaxed);
+                            }
+                        };
+                        scheduler.spawn_with(options, body).unwrap()
+                    })
+                    .collect();
+                for handle in handles {
+                    handle.join().unwrap();
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            assert_eq!(n_done.load(Ordering::Relaxed), 40 * 50);
+            let stats = scheduler.get_stats();
+            assert!(stats.handoffs > 0, "{stats:?}");
+            assert_eq!(
+                (stats.total_coroutines, stats.active_coroutines),
+                (40 + 40 * 50, 0)
+            );
+        }
+    }
 }

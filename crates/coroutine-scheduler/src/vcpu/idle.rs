@@ -22,11 +22,29 @@
 //! compiler from reordering. Threads that are no vCPU, and kernels without it,
 //! use full fences on both sides.
 
-use std::sync::atomic::{compiler_fence, fence};
+use std::sync::atomic::compiler_fence;
 
-use rustix::thread::{MembarrierCommand, membarrier};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{barrier_on_all, register_barrier_on_all};
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+/// What [`IdleSet::rest`] wants of a vCPU.
+pub(crate) trait Rest {
+    /// Whether nothing will ever come.
+    fn is_over(&self) -> bool;
+
+    /// As a searcher: looks everywhere. If there is something, it has ended the
+    /// search and gives `true`.
+    fn search(&self) -> bool;
+
+    /// Whether there is anything, by all marks.
+    fn has_any_work(&self) -> bool;
+
+    /// Sleeps until a token comes or it is time; whether there was a token.
+    fn sleep(&self) -> bool;
+
+    /// Waits for a token that is on its way.
+    fn take_token(&self);
+}
 
 /// The set of sleepers, one bit a vCPU, and the count of searchers.
 #[derive(Debug)]
@@ -40,12 +58,11 @@ pub(crate) struct IdleSet {
 
 impl IdleSet {
     pub(crate) fn new(n_vcpus: usize) -> IdleSet {
-        let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
         IdleSet {
             sleepers: AtomicU64::new(0),
             n_searching: AtomicU32::new(0),
             searchers_max: (n_vcpus as u32).div_ceil(2),
-            is_unequal: registered,
+            is_unequal: register_barrier_on_all(),
         }
     }
 
@@ -61,7 +78,7 @@ impl IdleSet {
 
     /// The barrier of whoever is rare: a sleeper, a taker.
     pub(crate) fn heavy_barrier(&self) {
-        let done = self.is_unequal && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        let done = self.is_unequal && barrier_on_all();
         if !done {
             // Registered and refused now (a filter came): the makers' light
             // barriers do not order against this, so ask each core's fence by
@@ -147,6 +164,41 @@ impl IdleSet {
         }
         self.n_searching.fetch_sub(1, Ordering::SeqCst);
         false
+    }
+
+    /// A vCPU has nothing to do: searches, and sleeps until there is something.
+    pub(crate) fn rest(&self, vcpu: usize, rester: &impl Rest) {
+        let mut is_searching = self.begin_search();
+        if is_searching && rester.search() {
+            return;
+        }
+        loop {
+            if rester.is_over() {
+                if is_searching {
+                    self.end_search();
+                }
+                return;
+            }
+            self.enter(vcpu, is_searching);
+            let must_stay = rester.has_any_work();
+            if must_stay && self.leave(vcpu) {
+                is_searching = true;
+                if rester.search() {
+                    return;
+                }
+                continue;
+            }
+            // Or somebody has taken us out: then a token is on its way.
+            let was_woken = rester.sleep();
+            if !was_woken && !self.leave(vcpu) {
+                // Woken at the very end: take the token, too.
+                rester.take_token();
+            }
+            is_searching = true;
+            if rester.search() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn sleepers(&self) -> u64 {

@@ -20,10 +20,21 @@ pub(crate) struct Local<'a> {
     grip: Arc<Grip>,
     /// The task in hand.
     pub(crate) task: Cell<Option<TaskRef>>,
-    /// It asked for another turn without waking itself.
-    pub(crate) wants_turn: Cell<bool>,
+    /// How its body ends this turn.
+    pub(crate) turn: Cell<Turn>,
     /// Cycles that it charged in this run.
     pub(crate) charged: Cell<u64>,
+}
+
+/// How a body that has not ended ends its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// By waiting for a wake.
+    Waits,
+    /// It stays ready and lets others go first.
+    Yields,
+    /// It stays ready, and stops only because it was asked to.
+    MakesWay,
 }
 
 thread_local! {
@@ -37,7 +48,7 @@ impl<'a> Local<'a> {
             index,
             grip,
             task: Cell::new(None),
-            wants_turn: Cell::new(false),
+            turn: Cell::new(Turn::Waits),
             charged: Cell::new(0),
         }
     }
@@ -116,13 +127,13 @@ pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
     .unwrap_or(false)
 }
 
-/// The running coroutine gives up its turn and stays ready. `false` if `waker`
-/// is not its own: then it has to be woken.
+/// The running coroutine ends its turn and stays ready. `false` if `waker` is
+/// not its own: then it has to be woken.
 #[inline]
-pub(crate) fn want_turn(waker: &std::task::Waker) -> bool {
+pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
     let is_own = current_task_is(waker);
     if is_own {
-        on_current(|local| local.wants_turn.set(true));
+        on_current(|local| local.turn.set(turn));
     }
     is_own
 }

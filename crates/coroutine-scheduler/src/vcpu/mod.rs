@@ -28,15 +28,15 @@ mod core;
 pub(crate) mod grip;
 pub(crate) mod handoff;
 pub(crate) mod idle;
+pub(crate) mod inbox;
 #[allow(unsafe_code, reason = "the pointer to this thread's core: rule L1")]
 mod local;
 pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_deque::{Injector, Stealer};
 use parking_lot::Mutex;
 
 use crate::Priority;
@@ -44,14 +44,18 @@ use crate::clock::{self, Clock};
 use crate::level::LevelSet;
 use crate::scheduler::Shared;
 use crate::stats::{Counters, VcpuState};
+use crate::sync::{Stealer, order_of_accesses};
 use crate::task::TaskRef;
 use crate::timer::TimerList;
 use crate::trace::Ring;
+use inbox::Inbox;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder};
-pub(crate) use local::{Local, enter, is_on_vcpu, on_current, on_local, want_turn};
+pub(crate) use local::{
+    Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
+};
 
 /// Levels with deques: all but `RealTime`.
 pub(crate) const N_DEQUES: usize = 3;
@@ -60,23 +64,25 @@ pub(crate) const N_DEQUES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     pub(crate) stealers: [Stealer<TaskRef>; N_DEQUES],
-    inbox: [Injector<TaskRef>; N_DEQUES],
-    /// Levels whose inbox may have something.
-    inbox_marks: AtomicU8,
+    inbox: Inbox<TaskRef>,
     realtime: Mutex<BinaryHeap<Urgent>>,
     /// By level.
     pinned: Mutex<[VecDeque<TaskRef>; 4]>,
     pinned_marks: AtomicU8,
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
-    /// Whether its LIFO slot is in use.
-    pub(crate) has_lifo: AtomicU8,
+    /// Started stacks, which keep the thread at this vCPU.
+    pub(crate) n_stacks: AtomicUsize,
+    /// Whether something is in its LIFO slot or at its heads, where nobody
+    /// steals.
+    pub(crate) has_private: AtomicU8,
     /// What it runs: a count of runs, and the level plus 1 in the low byte; the
     /// byte is 0 between coroutines.
     pub(crate) running: AtomicU64,
     /// The id of what it runs, or ran last.
     pub(crate) running_id: AtomicU64,
-    pub(crate) run_start_ticks: AtomicU64,
+    /// When the slice of what it runs began.
+    pub(crate) slice_start_ticks: AtomicU64,
     pub(crate) start_ticks: AtomicU64,
     pub(crate) is_asleep: AtomicU8,
     pub(crate) counters: Counters,
@@ -111,17 +117,17 @@ impl Vcpu {
         let core = Core::new(index);
         Vcpu {
             stealers: core.stealers(),
-            inbox: Default::default(),
-            inbox_marks: AtomicU8::new(0),
+            inbox: Inbox::default(),
             realtime: Mutex::default(),
             pinned: Mutex::default(),
             pinned_marks: AtomicU8::new(0),
             timers: Arc::default(),
             parker: Parker::default(),
-            has_lifo: AtomicU8::new(0),
+            n_stacks: AtomicUsize::new(0),
+            has_private: AtomicU8::new(0),
             running: AtomicU64::new(0),
             running_id: AtomicU64::new(0),
-            run_start_ticks: AtomicU64::new(0),
+            slice_start_ticks: AtomicU64::new(0),
             start_ticks: AtomicU64::new(0),
             is_asleep: AtomicU8::new(1),
             counters: Counters::default(),
@@ -147,6 +153,13 @@ impl Vcpu {
         self.holder.lock().grip = None;
     }
 
+    /// The host's number of the thread that holds it, as far as known.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        let holder = self.holder.lock();
+        let thread = holder.grip.as_ref()?.thread.load(Ordering::Relaxed);
+        (thread != 0).then_some(thread)
+    }
+
     /// Asks who runs to make way.
     pub(crate) fn ask(&self, why: u32) {
         if let Some(grip) = &self.holder.lock().grip {
@@ -157,15 +170,14 @@ impl Vcpu {
     /// What is ready at it, as far as can be seen from outside.
     pub(crate) fn n_ready(&self) -> usize {
         let deques: usize = self.stealers.iter().map(Stealer::len).sum();
-        let inboxes: usize = self.inbox.iter().map(Injector::len).sum();
         let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
-        deques + inboxes + pinned + self.realtime.lock().len()
+        deques + self.inbox.len() + pinned + self.realtime.lock().len()
     }
 
     /// The same and what it runs, without locks: for placing.
     pub(crate) fn load(&self) -> usize {
         let deques: usize = self.stealers.iter().map(Stealer::len).sum();
-        let inboxes = self.inbox_marks.load(Ordering::Relaxed).count_ones() as usize;
+        let inboxes = self.inbox.marks().bits().count_ones() as usize;
         deques + inboxes + usize::from(self.running_level().is_some())
     }
 
@@ -208,13 +220,13 @@ impl Vcpu {
         let index = level.level();
         match level {
             Priority::RealTime => !self.realtime.lock().is_empty(),
-            _ => !self.stealers[index].is_empty() || !self.inbox[index].is_empty(),
+            _ => !self.stealers[index].is_empty() || !self.inbox.is_empty(level),
         }
     }
 
     /// Something is here that no other vCPU can take.
     pub(crate) fn has_private_work(&self) -> bool {
-        self.has_lifo.load(Ordering::Relaxed) != 0 || self.has_own_work()
+        self.has_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
     }
 
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
@@ -242,13 +254,6 @@ impl Vcpu {
 
     fn pinned_levels(&self) -> LevelSet {
         LevelSet::from_bits(self.pinned_marks.load(Ordering::Relaxed))
-    }
-
-    /// From another thread: into the inbox of a level.
-    fn push_inbox(&self, task: TaskRef, level: Priority) {
-        self.inbox[level.level()].push(task);
-        self.inbox_marks
-            .fetch_or(1 << level.level(), Ordering::SeqCst);
     }
 }
 
@@ -317,9 +322,10 @@ impl Shared {
             if level == Priority::RealTime {
                 vcpu.push_urgent(task, self.next_order());
             } else {
-                vcpu.push_inbox(task, level);
+                vcpu.inbox.push(task, level);
             }
             self.mark_waiting(target, level);
+            order_of_accesses();
             if !self.idle.take(target) {
                 self.wake_for(level);
             } else {

@@ -1,10 +1,13 @@
 //! Schedulers for tests.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+mod watchdog;
+
 use coroutine_scheduler::{CoroutineScheduler, SchedulerConfig};
 
 /// As many vCPUs as a test wants, however few CPUs there are.
 pub(crate) fn oversubscribed(vcpu_count: usize) -> SchedulerConfig {
+    watchdog::end_if_it_hangs();
     SchedulerConfig {
         vcpu_count,
         oversubscribe: true,

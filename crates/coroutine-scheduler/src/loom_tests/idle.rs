@@ -1,0 +1,161 @@
+//! Sleepers and makers of work: a sleeper beside work would be a deadlock, which
+//! loom reports.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::explore;
+use crate::Priority;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Worker, order_of_accesses};
+use crate::vcpu::idle::{IdleSet, Rest};
+use crate::vcpu::inbox::Inbox;
+use crate::vcpu::park::Parker;
+
+const N_VCPUS: usize = 2;
+const LEVEL: Priority = Priority::Normal;
+
+struct Vcpus {
+    idle: IdleSet,
+    parkers: [Parker; N_VCPUS],
+    /// Anybody takes from any.
+    inboxes: [Inbox<u32>; N_VCPUS],
+    /// As `Shared::waiting` of a level. Looked at before the queues, whose locks
+    /// here would give an order that the real ones do not have.
+    waiting: AtomicU64,
+    n_taken: AtomicU32,
+}
+
+impl Vcpus {
+    fn new() -> Arc<Vcpus> {
+        Arc::new(Vcpus {
+            idle: IdleSet::new(N_VCPUS),
+            parkers: Default::default(),
+            inboxes: Default::default(),
+            waiting: AtomicU64::new(0),
+            n_taken: AtomicU32::new(0),
+        })
+    }
+
+    fn push(&self, vcpu: usize) {
+        self.inboxes[vcpu].push(7, LEVEL);
+        self.waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
+    }
+
+    /// As `Shared::push_from_outside`.
+    fn push_from_outside(&self, target: usize) {
+        self.push(target);
+        order_of_accesses();
+        if self.idle.take(target) {
+            self.parkers[target].unpark();
+        } else {
+            self.wake_sleeper();
+        }
+    }
+
+    /// As a vCPU that has made work for others.
+    fn push_from_vcpu(&self, own: usize) {
+        self.push(own);
+        self.idle.light_barrier();
+        self.wake_sleeper();
+    }
+
+    fn wake_sleeper(&self) {
+        if let Some(sleeper) = self.idle.take_sleeper() {
+            self.parkers[sleeper].unpark();
+        }
+    }
+
+    /// Rests and works until so much has been done.
+    fn run(&self, own: usize, n_taken: u32) {
+        let vcpu = One { vcpus: self, own };
+        while self.n_taken.load(Ordering::Relaxed) < n_taken {
+            self.idle.rest(own, &vcpu);
+            let spare = Worker::new_fifo();
+            for inbox in &self.inboxes {
+                if inbox.steal_into(&spare, LEVEL).is_some() {
+                    self.n_taken.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+struct One<'a> {
+    vcpus: &'a Vcpus,
+    own: usize,
+}
+
+impl Rest for One<'_> {
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn search(&self) -> bool {
+        let found = self.has_any_work();
+        if found {
+            self.vcpus.idle.end_search();
+        }
+        found
+    }
+
+    fn has_any_work(&self) -> bool {
+        let waiting = self.vcpus.waiting.load(Ordering::SeqCst);
+        let mut inboxes = self.vcpus.inboxes.iter().enumerate();
+        inboxes.any(|(vcpu, inbox)| waiting >> vcpu & 1 != 0 && !inbox.is_empty(LEVEL))
+    }
+
+    fn sleep(&self) -> bool {
+        self.vcpus.parkers[self.own].park(None)
+    }
+
+    fn take_token(&self) {
+        self.vcpus.parkers[self.own].park(None);
+    }
+}
+
+#[test]
+fn work_from_outside_wakes_who_sleeps() {
+    explore(3, || {
+        let vcpus = Vcpus::new();
+        let theirs = Arc::clone(&vcpus);
+        let outsider = thread::spawn(move || theirs.push_from_outside(0));
+        vcpus.run(0, 1);
+        outsider.join().unwrap();
+    });
+}
+
+#[test]
+fn work_for_one_vcpu_wakes_another_where_that_one_sleeps() {
+    explore(3, || {
+        let vcpus = Vcpus::new();
+        let theirs = Arc::clone(&vcpus);
+        let outsider = thread::spawn(move || theirs.push_from_outside(1));
+        // vCPU 1 runs something long meanwhile, vCPU 0 has nothing.
+        vcpus.run(0, 1);
+        outsider.join().unwrap();
+    });
+}
+
+#[test]
+fn two_makers_wake_one_sleeper() {
+    explore(2, || {
+        let vcpus = Vcpus::new();
+        let [a, b] = [0; 2].map(|_| Arc::clone(&vcpus));
+        let outsider = thread::spawn(move || a.push_from_outside(0));
+        let vcpu = thread::spawn(move || b.push_from_vcpu(1));
+        vcpus.run(0, 2);
+        outsider.join().unwrap();
+        vcpu.join().unwrap();
+    });
+}
+
+#[test]
+fn a_parker_keeps_a_token_for_who_comes_later() {
+    explore(3, || {
+        let parker = Arc::new(Parker::default());
+        let theirs = Arc::clone(&parker);
+        let waker = thread::spawn(move || theirs.unpark());
+        assert!(parker.park(None), "it sleeps until there is one");
+        waker.join().unwrap();
+    });
+}

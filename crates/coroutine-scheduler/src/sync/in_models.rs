@@ -1,0 +1,162 @@
+//! What loom can explore.
+//!
+//! Queues are plain ones behind a lock: loom has none without locks, and how
+//! crossbeam's work inside is crossbeam's to test. Barriers on all threads do
+//! not exist, so both sides fence.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::sync::Condvar;
+pub(crate) use loom::sync::MutexGuard;
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// As parking_lot's: without poison.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Mutex<T> {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("no model panics with a lock")
+    }
+}
+
+/// A futex by its definition: comparing and falling asleep are one step.
+#[derive(Debug, Default)]
+pub(crate) struct Futex {
+    word: AtomicU32,
+    step: Mutex<()>,
+    sleepers: Condvar,
+}
+
+impl Futex {
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    pub(crate) fn wait(&self, expected: u32, _: Option<Duration>) {
+        let step = self.step.lock();
+        if self.word.load(Ordering::Acquire) == expected {
+            drop(self.sleepers.wait(step));
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        let _step = self.step.lock();
+        self.sleepers.notify_one();
+    }
+}
+
+pub(crate) fn register_barrier_on_all() -> bool {
+    false
+}
+
+pub(crate) fn barrier_on_all() -> bool {
+    false
+}
+
+/// Loom takes sequentially consistent accesses for acquire and release ones
+/// (its documentation says so); a fence stands for what they have beyond that.
+pub(crate) fn order_of_accesses() {
+    fence(Ordering::SeqCst);
+}
+
+#[derive(Debug)]
+pub(crate) enum Steal<T> {
+    Empty,
+    Success(T),
+    #[expect(dead_code, reason = "only queues without locks have to try again")]
+    Retry,
+}
+
+type Queue<T> = Mutex<VecDeque<T>>;
+
+#[derive(Debug)]
+pub(crate) struct Injector<T>(Queue<T>);
+
+#[derive(Debug)]
+pub(crate) struct Worker<T>(Arc<Queue<T>>);
+
+#[derive(Debug)]
+pub(crate) struct Stealer<T>(Arc<Queue<T>>);
+
+impl<T> Default for Injector<T> {
+    fn default() -> Injector<T> {
+        Injector(Mutex::new(VecDeque::new()))
+    }
+}
+
+impl<T> Injector<T> {
+    pub(crate) fn push(&self, item: T) {
+        self.0.lock().push_back(item);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
+        match self.0.lock().pop_front() {
+            Some(item) => {
+                to.push(item);
+                Steal::Success(())
+            }
+            None => Steal::Empty,
+        }
+    }
+
+    pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
+        let item = self.0.lock().pop_front();
+        item.map_or(Steal::Empty, Steal::Success)
+    }
+}
+
+impl<T> Worker<T> {
+    pub(crate) fn new_fifo() -> Worker<T> {
+        Worker(Arc::new(Mutex::new(VecDeque::new())))
+    }
+
+    pub(crate) fn stealer(&self) -> Stealer<T> {
+        Stealer(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn push(&self, item: T) {
+        self.0.lock().push_back(item);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.lock().pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Stealer<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
+        let item = self.0.lock().pop_front();
+        item.map_or(Steal::Empty, Steal::Success)
+    }
+}
