@@ -266,11 +266,14 @@ pub struct Detection {
 }
 
 impl Calibration {
-    /// Whether the benchmark is too noisy here to fail a gate: more than 1 % false
-    /// alarms cannot be ruled out, or fewer than 95 % of slowdowns of 5 % are found.
+    /// Whether the benchmark is too noisy here to fail a gate: there were false
+    /// alarms, and more than 1 % of them cannot be ruled out, or fewer than 95 % of
+    /// slowdowns of 5 % are found. A calibration too short to rule them out that saw
+    /// none is no reason to let slowdowns pass.
     #[must_use]
     pub fn is_advisory(&self) -> bool {
-        self.confirmed_alarms.interval().hi > 0.01
+        let alarms = self.confirmed_alarms;
+        (alarms.hits > 0 && alarms.interval().hi > 0.01)
             || self
                 .detection
                 .iter()
