@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!  target/gate-build/base/      the base's tree, a git worktree
-//!                    gate/      cargo's, for both: dependencies are built once
+//!                    cargo-base/ cargo-change/   where cargo builds
 //!                    workers/   SIDE-LAYOUT, copied from there
 //! ```
+//!
+//! Not one directory of cargo's for both: packages at the same place in their
+//! workspaces are the same to cargo, which then takes the base's files for the
+//! change's if they are newer than its sources.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +25,10 @@ const BIN: &str = "vm-bench-worker";
 /// Builds workers when they are asked for.
 pub(super) struct Builds<'a> {
     workspace: &'a Workspace,
-    /// Where cargo builds.
-    target: PathBuf,
-    base: PathBuf,
+    /// `target/gate-build`.
+    place: PathBuf,
+    /// The base's tree; `None` if the change is both sides.
+    base: Option<PathBuf>,
     has_layouts: bool,
     built: HashMap<(Side, Layout), PathBuf>,
 }
@@ -32,17 +37,16 @@ impl<'a> Builds<'a> {
     /// Checks the base out, builds both sides and tries whether the linker shuffles
     /// sections. Without a base, the change is both sides.
     pub(super) fn start(workspace: &'a Workspace, base: Option<&str>) -> Result<Self> {
-        let target = workspace.target().join("gate-build");
-        let workers = target.join("workers");
+        let place = workspace.target().join("gate-build");
+        let workers = place.join("workers");
         std::fs::create_dir_all(&workers)
             .with_context(|| format!("cannot create {}", workers.display()))?;
-        let base = match base {
-            Some(revision) => check_out(workspace, &target.join("base"), revision)?,
-            None => workspace.root().to_owned(),
-        };
+        let base = base
+            .map(|revision| check_out(workspace, &place.join("base"), revision))
+            .transpose()?;
         let mut builds = Self {
             workspace,
-            target,
+            place,
             base,
             has_layouts: true,
             built: HashMap::new(),
@@ -57,15 +61,23 @@ impl<'a> Builds<'a> {
 
     /// Whether both sides depend on the same crates.
     pub(super) fn has_same_lockfile(&self) -> bool {
-        let read = |root: &Path| std::fs::read(root.join("Cargo.lock")).ok();
-        read(&self.base) == read(self.workspace.root())
+        let read = |side| std::fs::read(self.root(side).join("Cargo.lock")).ok();
+        read(Side::Base) == read(Side::Change)
     }
 
     fn root(&self, side: Side) -> &Path {
-        match side {
-            Side::Base => &self.base,
-            Side::Change => self.workspace.root(),
+        match (side, &self.base) {
+            (Side::Base, Some(base)) => base,
+            _ => self.workspace.root(),
         }
+    }
+
+    /// Where cargo builds that side.
+    fn target(&self, side: Side) -> PathBuf {
+        self.place.join(match (side, &self.base) {
+            (Side::Base, Some(_)) => "cargo-base",
+            _ => "cargo-change",
+        })
     }
 
     fn build(&self, side: Side, layout: Layout) -> Result<PathBuf> {
@@ -74,7 +86,7 @@ impl<'a> Builds<'a> {
             .current_dir(self.root(side))
             .args(["rustc", "--profile", PROFILE, "--package", "vm-benches"])
             .args(["--bin", BIN, "--target-dir"])
-            .arg(&self.target)
+            .arg(self.target(side))
             .stdin(Stdio::null());
         let name = match layout {
             Layout::Plain => {
@@ -103,9 +115,9 @@ impl<'a> Builds<'a> {
                 seed.to_string()
             }
         };
-        let made = self.target.join(PROFILE).join(BIN);
+        let made = self.target(side).join(PROFILE).join(BIN);
         let kept = self
-            .target
+            .place
             .join("workers")
             .join(format!("{}-{name}", side.name()));
         // A new file: one that still runs cannot be written.
@@ -175,4 +187,29 @@ fn check_out(workspace: &Workspace, place: &Path, revision: &str) -> Result<Path
         .with_context(|| format!("cannot check {revision} out; remove {path} and try again"))?;
     }
     Ok(place.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They did, and the change's worker was the base's.
+    #[test]
+    fn the_sides_never_share_cargos_directory() {
+        let workspace = Workspace::find().unwrap();
+        let builds = |base: Option<&str>| Builds {
+            workspace: &workspace,
+            place: PathBuf::from("place"),
+            base: base.map(PathBuf::from),
+            has_layouts: true,
+            built: HashMap::new(),
+        };
+        let two = builds(Some("tree"));
+        assert_ne!(two.target(Side::Base), two.target(Side::Change));
+        assert_eq!(two.root(Side::Base), Path::new("tree"));
+        assert_eq!(two.root(Side::Change), workspace.root());
+        let same = builds(None);
+        assert_eq!(same.target(Side::Base), same.target(Side::Change));
+        assert_eq!(same.root(Side::Base), same.root(Side::Change));
+    }
 }
