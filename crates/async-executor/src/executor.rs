@@ -83,6 +83,8 @@ struct TierState {
     /// run: the hart enters and leaves too often to count references.
     caches: [Option<Arc<CodeCache>>; 3],
     space: u64,
+    /// A cache was lent that has not been validated here.
+    is_unseen: bool,
     counts: Arc<RunCounts>,
 }
 
@@ -278,6 +280,8 @@ impl TierState {
             Some(cache) if !cache.is_retired() => Ok(cache),
             retired => {
                 drop(retired); // and its code, before there is a new one
+                // Others may have filled it before code changed.
+                self.is_unseen = true;
                 self.context.cache(self.space, kind)
             }
         }
@@ -309,6 +313,7 @@ impl Tiered {
                 compiler: Compiler::default(),
                 caches: [const { None }; 3],
                 space: 0,
+                is_unseen: false,
                 counts,
             },
             validated: 0,
@@ -569,7 +574,7 @@ impl Tiered {
             self.seen = seen;
             self.core.revalidate(memory);
         }
-        if self.validated != self.core.revalidations() {
+        if self.validated != self.core.revalidations() || self.tier.is_unseen {
             self.validate(memory, lent);
         }
     }
@@ -577,6 +582,7 @@ impl Tiered {
     #[cold]
     fn validate(&mut self, memory: &GuestMemory, lent: &CodeCache) {
         self.validated = self.core.revalidations();
+        self.tier.is_unseen = false;
         let kept = self.tier.caches.iter().flatten().map(Arc::as_ref);
         let dropped: usize = kept.chain([lent]).map(|c| c.validate(memory)).sum();
         Counts::add(&self.tier.context.counts().invalidated, dropped as u64);

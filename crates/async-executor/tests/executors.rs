@@ -50,6 +50,38 @@ fn engines() -> Vec<Box<dyn Executor>> {
     ]
 }
 
+/// Code that another executor compiled before it changed is not run by one that
+/// has followed the change, but not in that cache.
+#[test]
+fn a_cache_that_others_filled_is_held_against_memory_first() {
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+    memory.map(TEXT, 0x1000, all).unwrap();
+    let mut fence = TEXT.wrapping_offset(0x100);
+    let write = |at, code: &str| {
+        memory.write_bytes(at, &assemble(code).unwrap()).unwrap();
+    };
+    write(TEXT, "addi a0, zero, 1\nebreak");
+    write(fence, "fence.i\nebreak");
+    let context = AsyncExecutionContext::new(eager());
+    let [mut one, mut other] = [(); 2].map(|()| JitExecutor::with_context(context.clone()));
+    let execute = |engine: &mut JitExecutor| {
+        let mut hart = Hart::new(TEXT);
+        let _ = engine.execute(&mut hart, &memory);
+        hart.x(XReg::A0)
+    };
+    assert_eq!(execute(&mut other), 1);
+    write(TEXT, "addi a0, zero, 2\nebreak");
+    // The second run begins with what the first one's fence asks for.
+    for _ in 0..2 {
+        let mut hart = Hart::new(fence);
+        let exit = one.run(&mut hart, &memory, Budget::Unlimited, &NEVER);
+        assert_eq!(exit, Exit::Breakpoint);
+        fence = TEXT.wrapping_offset(0x104);
+    }
+    assert_eq!(execute(&mut one), 2);
+}
+
 /// What is over soon is interpreted to its end; what goes on is compiled, with
 /// a budget or without, and gives the same.
 #[test]

@@ -281,6 +281,10 @@ fn links_and_trailing_slashes_mean_what_they_do_on_linux() {
     let fd = open(g, "file", 0);
     assert_eq!(g.call(FSTAT, &[fd, DATA]), 0);
     assert_eq!(inode(g), dir.0.join("file").metadata().unwrap().ino());
+    // Beside O_PATH, other flags are nothing: creating, writing, large files.
+    let path_only = open(g, "to-file", 0o10_100_102);
+    assert_eq!(g.call(FSTAT, &[path_only, DATA]), 0);
+    assert_eq!(inode(g), dir.0.join("file").metadata().unwrap().ino());
 
     assert_eq!(at(g, MKDIRAT, "sub/a///", &[0o755]), 0);
     assert_eq!(at(g, MKDIRAT, "/", &[0o755]), EEXIST);

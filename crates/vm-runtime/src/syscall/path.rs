@@ -80,7 +80,12 @@ fn open_flags(guest: u32) -> OFlags {
         | OFlags::CLOEXEC
         | OFlags::PATH
         | OFlags::TMPFILE;
-    OFlags::from_bits_retain(guest & known.bits())
+    let flags = OFlags::from_bits_retain(guest & known.bits());
+    if flags.contains(OFlags::PATH) {
+        // Linux ignores what else is said, but openat2 refuses it.
+        return flags & (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC);
+    }
+    flags
 }
 
 pub(super) fn permissions(mode: u64) -> Mode {
