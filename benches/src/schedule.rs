@@ -24,8 +24,10 @@ use coroutine_scheduler::{
     stackful, yield_now,
 };
 use perf_bench::stats::summary::quantile;
-use perf_bench::{BenchmarkResult, Direction, Event, Metrics, Phase, Sample, Unit};
+use perf_bench::{BenchmarkResult, Direction, Event, Metrics, Unit};
 
+use crate::contest::nanoseconds;
+use crate::jit::sample;
 use crate::lab::{Lab, Measured, Suite, Workload};
 
 pub mod ours;
@@ -1169,22 +1171,6 @@ fn push_latencies(
         p50: quantile(&sorted, 0.5),
         p99: quantile(&sorted, 0.99),
     })
-}
-
-fn sample(event: Event, round: u32, count: u64, iters: u64) -> Sample {
-    Sample {
-        process: 0,
-        round,
-        order: round,
-        phase: Phase::Measure,
-        event,
-        count,
-        iters,
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use may::coroutine::{self, JoinHandle};
 use may::sync::mpsc;
 
-use crate::program::{Answer, Contestant, PERIOD, Program, Scale, latencies};
+use crate::program::{Answer, Contestant, Program, Scale, Ticks, latencies, nanoseconds};
 use crate::programs::{HOG_PIECE, IDLE_BEFORE_WAKE, Run, expect, spin, stay_idle};
 
 struct May {
@@ -205,25 +205,14 @@ fn ticker(workers: usize, scale: Scale) -> Result<Vec<u64>, String> {
         .collect();
     let (send, receive) = std::sync::mpsc::channel();
     let is_over = Arc::clone(&stop);
-    // Taken here: it may not get its first turn before the hogs are gone.
-    let mut due = Instant::now();
+    let mut ticks = Ticks::new(scale);
     let ticker = spawn(move || {
-        let mut late = Vec::with_capacity(scale.ticks() as usize);
-        while (late.len() as u64) < scale.ticks() {
-            due += PERIOD;
+        while let Some(due) = ticks.next_due(&is_over) {
             coroutine::sleep(due.saturating_duration_since(Instant::now()));
-            let now = Instant::now();
-            late.push(nanoseconds(now.saturating_duration_since(due)));
-            while due + PERIOD < now {
-                due += PERIOD;
-                late.push(nanoseconds(now.saturating_duration_since(due)));
-            }
-            if is_over.load(Ordering::Relaxed) {
-                break;
-            }
+            ticks.note_arrival();
         }
         // The receiver waits for it.
-        let _ = send.send(late);
+        let _ = send.send(ticks.into_late());
     });
     let in_time = receive.recv_timeout(scale.ticker_limit());
     stop.store(true, Ordering::Relaxed);
@@ -235,8 +224,4 @@ fn ticker(workers: usize, scale: Scale) -> Result<Vec<u64>, String> {
         joined(hog)?;
     }
     Ok(late)
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -7,12 +7,12 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coroutine_scheduler::{Priority, SpawnOptions};
 
 use crate::ours::Ours;
-use crate::program::{Answer, Contestant, PERIOD, Program, Scale, latencies};
+use crate::program::{Answer, Contestant, Program, Scale, Ticks, latencies};
 use crate::programs::{self, Runtime};
 
 /// What the ticker needs beside.
@@ -77,27 +77,14 @@ fn ticker<R: Ticking>(runtime: &R, workers: usize, scale: Scale) -> Vec<u64> {
     }
     let (send, receive) = std::sync::mpsc::channel();
     let is_over = Arc::clone(&stop);
-    // Taken here: it may not get its first turn before the hogs are gone.
-    let mut due = Instant::now();
+    let mut ticks = Ticks::new(scale);
     runtime.detach_urgently(async move {
-        let mut late = Vec::with_capacity(scale.ticks() as usize);
-        while (late.len() as u64) < scale.ticks() {
-            // After a late tick the next whole period, as intervals do; those
-            // left out were due all the same, and count.
-            due += PERIOD;
+        while let Some(due) = ticks.next_due(&is_over) {
             R::sleep_until(due).await;
-            let now = Instant::now();
-            late.push(nanoseconds(now.saturating_duration_since(due)));
-            while due + PERIOD < now {
-                due += PERIOD;
-                late.push(nanoseconds(now.saturating_duration_since(due)));
-            }
-            if is_over.load(Ordering::Relaxed) {
-                break;
-            }
+            ticks.note_arrival();
         }
         // The receiver waits for it.
-        let _ = send.send(late);
+        let _ = send.send(ticks.into_late());
     });
     let in_time = receive.recv_timeout(scale.ticker_limit());
     stop.store(true, Ordering::Relaxed);
@@ -106,10 +93,6 @@ fn ticker<R: Ticking>(runtime: &R, workers: usize, scale: Scale) -> Vec<u64> {
         std::thread::yield_now();
     }
     late
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Ours, statistics and priorities on, as always.

@@ -1,6 +1,7 @@
 //! What is run: the programs, how large they are, and what comes out.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::programs::Run;
 
@@ -193,7 +194,63 @@ pub(crate) fn quantiles(all: &mut [u64]) -> Latency {
 }
 
 /// Time between two ticks.
-pub(crate) const PERIOD: Duration = Duration::from_millis(1);
+const PERIOD: Duration = Duration::from_millis(1);
+
+/// When a ticker is to wake, and how late it did. After a late tick the next
+/// whole period is due, as with intervals; those left out were due all the
+/// same, and count.
+pub(crate) struct Ticks {
+    due: Instant,
+    late: Vec<u64>,
+    wanted: u64,
+}
+
+impl Ticks {
+    /// From now on, also for one that gets its first turn late.
+    pub(crate) fn new(scale: Scale) -> Ticks {
+        let wanted = scale.ticks();
+        Ticks {
+            due: Instant::now(),
+            late: Vec::with_capacity(wanted as usize),
+            wanted,
+        }
+    }
+
+    /// The next one to wait for; `None` after the last, or once one has come and
+    /// `is_over`.
+    pub(crate) fn next_due(&mut self, is_over: &AtomicBool) -> Option<Instant> {
+        let has_ended = !self.late.is_empty() && is_over.load(Ordering::Relaxed);
+        if has_ended || self.late.len() as u64 >= self.wanted {
+            return None;
+        }
+        self.due += PERIOD;
+        Some(self.due)
+    }
+
+    /// The one that was waited for has come.
+    pub(crate) fn note_arrival(&mut self) {
+        let now = Instant::now();
+        self.note(now);
+        while self.due + PERIOD < now {
+            self.due += PERIOD;
+            self.note(now);
+        }
+    }
+
+    fn note(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.due);
+        self.late.push(nanoseconds(late));
+    }
+
+    /// Nanoseconds by which each was late.
+    pub(crate) fn into_late(self) -> Vec<u64> {
+        self.late
+    }
+}
+
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 #[cfg(test)]
 mod tests {
