@@ -44,7 +44,7 @@ use crate::enter::{self, fflags_of, mxcsr_of};
 use crate::error::EngineError;
 use crate::exit::{Budget, Exit};
 use crate::fault::{self, Frame};
-use crate::interp::{Control, InterpCore, Stop, Tier};
+use crate::interp::{Control, InterpCore, NoTier, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
 use crate::jit::region::{ALL_REGS, Region, writes_of};
@@ -379,14 +379,20 @@ impl Tiered {
         preempt: &AtomicU32,
     ) -> Result<Exit, u64> {
         if self.core.insts() < self.warm_up_insts {
-            match self.warm_up(hart, memory, &mut budget, preempt) {
-                Stop::Handover => self.warm_up_insts = 0,
-                Stop::Exit(exit) => return Ok(exit),
-                Stop::Returned => unreachable!("not nested"),
+            let mut tier = WarmUp {
+                threshold: self.context().config().threshold,
+                insts: self.warm_up_insts,
+            };
+            if let Some(exit) = self.interpret(hart, memory, &mut budget, preempt, &mut tier) {
+                return Ok(exit);
             }
+            self.warm_up_insts = 0;
         }
         let Some(cache) = self.tier.lend(memory, kind) else {
-            return Ok(self.interpret(hart, memory, budget, preempt));
+            let Some(exit) = self.interpret(hart, memory, &mut budget, preempt, &mut NoTier) else {
+                unreachable!("no tier takes over")
+            };
+            return Ok(exit);
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
@@ -409,35 +415,9 @@ impl Tiered {
         exit
     }
 
-    /// Interprets until something is hot after that many instructions.
-    fn warm_up(
-        &mut self,
-        hart: &mut Hart,
-        memory: &GuestMemory,
-        budget: &mut u64,
-        preempt: &AtomicU32,
-    ) -> Stop {
-        let mut control = Control {
-            budget: *budget,
-            preempt,
-            nested: false,
-            depth: 0,
-        };
-        let mut tier = WarmUp {
-            threshold: self.context().config().threshold,
-            insts: self.warm_up_insts,
-        };
-        let stop = self
-            .core
-            .run(&mut hart.state, memory, &mut control, &mut tier);
-        *budget = control.budget;
-        stop
-    }
-
     /// Runs the block at the hart's pc in compiled form.
     pub(crate) fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {
-        let mut limit = StackLimit::Unknown;
-        let Some(stack_limit) = limit.get(self.context().config()) else {
+        let Some(stack_limit) = stack::limit(self.context().config()) else {
             return self.core.run_block(&mut hart.state, memory);
         };
         let Some(cache) = self.tier.lend(memory, Kind::Single) else {
@@ -541,28 +521,28 @@ impl Tiered {
         }
     }
 
-    /// All in the interpreter.
-    fn interpret(
+    /// Interprets, with no compiled code below, until there is an exit or
+    /// `tier` takes over; takes off the budget what was used.
+    fn interpret<T: Tier>(
         &mut self,
         hart: &mut Hart,
         memory: &GuestMemory,
-        budget: u64,
+        budget: &mut u64,
         preempt: &AtomicU32,
-    ) -> Exit {
+        tier: &mut T,
+    ) -> Option<Exit> {
         let mut control = Control {
-            budget,
+            budget: *budget,
             preempt,
             nested: false,
             depth: 0,
         };
-        match self.core.run(
-            &mut hart.state,
-            memory,
-            &mut control,
-            &mut crate::interp::NoTier,
-        ) {
-            Stop::Exit(exit) => exit,
-            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
+        let stop = self.core.run(&mut hart.state, memory, &mut control, tier);
+        *budget = control.budget;
+        match stop {
+            Stop::Exit(exit) => Some(exit),
+            Stop::Handover => None,
+            Stop::Returned => unreachable!("not nested"),
         }
     }
 

@@ -47,8 +47,8 @@ const ROOM_BYTES_MIN: usize = 16 << 10;
 /// Largest frame of a region; what would need more is not compiled.
 pub(crate) const FRAME_BYTES_MAX: u32 = 8 << 10;
 
-/// The limit for a run that begins here; `None` where there is too little to
-/// run compiled code at all.
+/// The limit for compiled code that is entered from here on; `None` where there
+/// is too little to run any.
 #[inline]
 pub(crate) fn limit(config: &JitConfig) -> Option<u64> {
     let rsp = here();
@@ -87,7 +87,8 @@ impl Stack {
 }
 
 /// Bytes below `rsp` on this thread's own stack, `None` on another. Every run
-/// asks, so the usual answer takes a few instructions.
+/// that comes to compiled code asks, so the usual answer takes a few
+/// instructions.
 #[inline(always)]
 fn left_of_thread(rsp: usize) -> Option<usize> {
     thread_local! {
