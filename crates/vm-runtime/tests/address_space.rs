@@ -3,23 +3,12 @@
 
 mod common;
 
+use common::abi::nr::{MADVISE, MMAP, MPROTECT, MREMAP, MUNMAP, OPENAT, WRITE};
+use common::abi::{EACCES, EINVAL, ENOMEM, PAGE};
 use common::{DATA, Guest, TempDir};
 use vm_core::GuestAddr;
 use vm_core::mem::{Prot, RUNS_MAX};
 use vm_runtime::{ProcessConfig, Stdio};
-
-const PAGE: u64 = 4096;
-const ENOMEM: i64 = -12;
-const EACCES: i64 = -13;
-const EINVAL: i64 = -22;
-
-const OPENAT: u64 = 56;
-const WRITE: u64 = 64;
-const MUNMAP: u64 = 215;
-const MREMAP: u64 = 216;
-const MMAP: u64 = 222;
-const MPROTECT: u64 = 226;
-const MADVISE: u64 = 233;
 
 const READ_ONLY: u64 = 1;
 const READ_WRITE: u64 = 3;

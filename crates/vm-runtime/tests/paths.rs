@@ -7,41 +7,17 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use common::abi::nr::{
+    CHDIR, DUP3, FACCESSAT, FACCESSAT2, FCHMODAT, FCHMODAT2, FCHOWNAT, FSTAT, LINKAT, MKDIRAT,
+    MKNODAT, NEWFSTATAT, OPENAT, READLINKAT, RENAMEAT2, STATFS, STATX, SYMLINKAT, TRUNCATE,
+    UNLINKAT, UTIMENSAT, WRITE,
+};
+use common::abi::{AT_FDCWD, EEXIST, EINVAL, ENOENT, ENOTDIR, EPERM};
 use common::{Answer, DATA, Guest, TempDir};
 
-const AT_FDCWD: u64 = -100_i64 as u64;
 const NOFOLLOW: u64 = 0x100;
 const SYMLINK_FOLLOW: u64 = 0x400;
 const EMPTY_PATH: u64 = 0x1000;
-
-const EPERM: i64 = -1;
-const ENOENT: i64 = -2;
-const EEXIST: i64 = -17;
-const ENOTDIR: i64 = -20;
-const EINVAL: i64 = -22;
-
-const DUP3: u64 = 24;
-const MKNODAT: u64 = 33;
-const MKDIRAT: u64 = 34;
-const UNLINKAT: u64 = 35;
-const SYMLINKAT: u64 = 36;
-const LINKAT: u64 = 37;
-const STATFS: u64 = 43;
-const TRUNCATE: u64 = 45;
-const FACCESSAT: u64 = 48;
-const CHDIR: u64 = 49;
-const FCHMODAT: u64 = 53;
-const FCHOWNAT: u64 = 54;
-const OPENAT: u64 = 56;
-const WRITE: u64 = 64;
-const READLINKAT: u64 = 78;
-const NEWFSTATAT: u64 = 79;
-const FSTAT: u64 = 80;
-const UTIMENSAT: u64 = 88;
-const RENAMEAT2: u64 = 276;
-const STATX: u64 = 291;
-const FACCESSAT2: u64 = 439;
-const FCHMODAT2: u64 = 452;
 
 const O_RDWR: u64 = 2;
 const O_CREAT: u64 = 0o100;

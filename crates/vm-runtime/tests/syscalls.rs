@@ -7,104 +7,14 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use common::abi::{
+    AT_FDCWD, EAGAIN, EBADF, EEXIST, EFAULT, EINVAL, EISDIR, EMFILE, ENODEV, ENOENT, ENOMEM,
+    ENOSYS, ENOTTY, EPIPE, ERANGE, ESPIPE, ETIMEDOUT, PAGE, nr,
+};
 use common::{Answer, DATA, DATA_BYTES, Guest, TEXT, TempDir};
 use vm_core::GuestAddr;
 use vm_core::mem::Prot;
 use vm_runtime::{Outcome, ProcessConfig, Stdio};
-
-const PAGE: u64 = 4096;
-const AT_FDCWD: u64 = -100_i64 as u64;
-
-const ENOENT: i64 = -2;
-const EBADF: i64 = -9;
-const EAGAIN: i64 = -11;
-const ENOMEM: i64 = -12;
-const EFAULT: i64 = -14;
-const EEXIST: i64 = -17;
-const ENODEV: i64 = -19;
-const EISDIR: i64 = -21;
-const EINVAL: i64 = -22;
-const EMFILE: i64 = -24;
-const ENOTTY: i64 = -25;
-const ESPIPE: i64 = -29;
-const EPIPE: i64 = -32;
-const ERANGE: i64 = -34;
-const ENOSYS: i64 = -38;
-const ETIMEDOUT: i64 = -110;
-
-mod nr {
-    pub(crate) const GETCWD: u64 = 17;
-    pub(crate) const DUP: u64 = 23;
-    pub(crate) const DUP3: u64 = 24;
-    pub(crate) const FCNTL: u64 = 25;
-    pub(crate) const IOCTL: u64 = 29;
-    pub(crate) const FLOCK: u64 = 32;
-    pub(crate) const MKNODAT: u64 = 33;
-    pub(crate) const MKDIRAT: u64 = 34;
-    pub(crate) const UNLINKAT: u64 = 35;
-    pub(crate) const STATFS: u64 = 43;
-    pub(crate) const FSTATFS: u64 = 44;
-    pub(crate) const TRUNCATE: u64 = 45;
-    pub(crate) const FTRUNCATE: u64 = 46;
-    pub(crate) const FALLOCATE: u64 = 47;
-    pub(crate) const FACCESSAT: u64 = 48;
-    pub(crate) const CHDIR: u64 = 49;
-    pub(crate) const FCHOWNAT: u64 = 54;
-    pub(crate) const FCHOWN: u64 = 55;
-    pub(crate) const OPENAT: u64 = 56;
-    pub(crate) const CLOSE: u64 = 57;
-    pub(crate) const PIPE2: u64 = 59;
-    pub(crate) const GETDENTS64: u64 = 61;
-    pub(crate) const LSEEK: u64 = 62;
-    pub(crate) const READ: u64 = 63;
-    pub(crate) const WRITE: u64 = 64;
-    pub(crate) const READV: u64 = 65;
-    pub(crate) const WRITEV: u64 = 66;
-    pub(crate) const PREAD64: u64 = 67;
-    pub(crate) const PWRITE64: u64 = 68;
-    pub(crate) const PREADV: u64 = 69;
-    pub(crate) const PWRITEV: u64 = 70;
-    pub(crate) const SENDFILE: u64 = 71;
-    pub(crate) const PSELECT6: u64 = 72;
-    pub(crate) const PPOLL: u64 = 73;
-    pub(crate) const READLINKAT: u64 = 78;
-    pub(crate) const NEWFSTATAT: u64 = 79;
-    pub(crate) const FSTAT: u64 = 80;
-    pub(crate) const UTIMENSAT: u64 = 88;
-    pub(crate) const EXIT_GROUP: u64 = 94;
-    pub(crate) const FUTEX: u64 = 98;
-    pub(crate) const NANOSLEEP: u64 = 101;
-    pub(crate) const CLOCK_GETTIME: u64 = 113;
-    pub(crate) const CLOCK_GETRES: u64 = 114;
-    pub(crate) const CLOCK_NANOSLEEP: u64 = 115;
-    pub(crate) const SCHED_SETAFFINITY: u64 = 122;
-    pub(crate) const SCHED_GET_PRIORITY_MAX: u64 = 125;
-    pub(crate) const KILL: u64 = 129;
-    pub(crate) const TGKILL: u64 = 131;
-    pub(crate) const SIGACTION: u64 = 134;
-    pub(crate) const SIGPROCMASK: u64 = 135;
-    pub(crate) const GETPRIORITY: u64 = 141;
-    pub(crate) const GETGROUPS: u64 = 158;
-    pub(crate) const UNAME: u64 = 160;
-    pub(crate) const UMASK: u64 = 166;
-    pub(crate) const PRCTL: u64 = 167;
-    pub(crate) const GETPID: u64 = 172;
-    pub(crate) const BRK: u64 = 214;
-    pub(crate) const MUNMAP: u64 = 215;
-    pub(crate) const MREMAP: u64 = 216;
-    pub(crate) const MMAP: u64 = 222;
-    pub(crate) const MPROTECT: u64 = 226;
-    pub(crate) const MLOCK: u64 = 228;
-    pub(crate) const MINCORE: u64 = 232;
-    pub(crate) const MADVISE: u64 = 233;
-    pub(crate) const FLUSH_ICACHE: u64 = 259;
-    pub(crate) const PRLIMIT64: u64 = 261;
-    pub(crate) const GETRANDOM: u64 = 278;
-    pub(crate) const MEMFD_CREATE: u64 = 279;
-    pub(crate) const COPY_FILE_RANGE: u64 = 285;
-    pub(crate) const STATX: u64 = 291;
-    pub(crate) const FACCESSAT2: u64 = 439;
-}
 
 const O_RDWR: u64 = 2;
 const O_CREAT: u64 = 0o100;

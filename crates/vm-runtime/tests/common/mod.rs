@@ -1,6 +1,8 @@
 //! A guest without instructions: system calls made directly, one at a time.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub(crate) mod abi;
+
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
