@@ -30,7 +30,7 @@ mod lock;
 mod memory;
 mod path;
 mod process;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod signal;
 mod stat;
 mod terminal;
