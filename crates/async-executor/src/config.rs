@@ -18,7 +18,7 @@ pub struct JitConfig {
     /// compiled. A program that is over by then has nothing to gain, and the
     /// host's CPUs and caches are shared with the compiler: on the measured
     /// machine it costs such programs a quarter of their time. Default: 0 when
-    /// the guest waits for the compiler, 1,000,000 (about a millisecond) when it
+    /// the guest waits for the compiler, 2,000,000 (about two milliseconds) when it
     /// compiles in the background.
     pub warm_up_insts: u64,
     /// Guest instructions of a region, inlined ones included, after which no
@@ -78,7 +78,7 @@ impl JitConfig {
     pub fn background() -> JitConfig {
         JitConfig {
             threshold: 400,
-            warm_up_insts: 1_000_000,
+            warm_up_insts: 2_000_000,
             ..JitConfig::foreground()
         }
     }

@@ -70,6 +70,7 @@ pub(crate) struct Counts {
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) threads_refused: AtomicU64,
+    pub(crate) caches_refused: AtomicU64,
     pub(crate) retired: AtomicU64,
     pub(crate) invalidated: AtomicU64,
 }
@@ -148,6 +149,7 @@ impl AsyncExecutionContext {
             regions_discarded: get(&c.discarded),
             caches_retired: get(&c.retired),
             compile_threads_refused: get(&c.threads_refused),
+            caches_refused: get(&c.caches_refused),
             regions_invalidated: get(&c.invalidated),
             code_entries,
             insts_interpreted_from_code,

@@ -44,6 +44,9 @@ pub struct JitStats {
     /// Compile threads that the host refused; what they would have compiled
     /// stays interpreted.
     pub compile_threads_refused: u64,
+    /// Times that the host had no address space for code; that executor
+    /// interprets from then on.
+    pub caches_refused: u64,
     /// Regions dropped because their guest code changed.
     pub regions_invalidated: u64,
     /// Entries into compiled code from the run loop.

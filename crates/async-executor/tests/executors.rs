@@ -648,6 +648,19 @@ fn tiny_cache() -> JitConfig {
     config
 }
 
+/// A batch that does not fit is compiled to its end: what came last stays.
+#[test]
+fn a_batch_goes_on_where_code_memory_is_full() {
+    let memory = large_guest();
+    let mut jit = JitExecutor::new(tiny_cache());
+    // Every address behind the `ebreak` is a block of its own.
+    let pcs: Vec<GuestAddr> = (4..3000).map(|n| GuestAddr(TEXT.0 + 4 * n)).collect();
+    assert_eq!(jit.batch(&memory, &pcs), pcs.len());
+    assert!(jit.stats().caches_retired > 0);
+    assert!(jit.is_compiled(&memory, pcs[pcs.len() - 1]));
+    assert!(!jit.is_compiled(&memory, pcs[0]));
+}
+
 #[test]
 fn a_full_code_cache_is_emptied_and_filled_again() {
     let memory = large_guest();

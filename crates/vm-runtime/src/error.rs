@@ -56,8 +56,6 @@ pub enum LoadError {
     Stdio(io::Error),
     /// The host gave no random bytes.
     Random(io::Error),
-    /// The host opens no file without following links into its own process.
-    Paths(io::Error),
 }
 
 impl LoadError {
@@ -78,8 +76,7 @@ impl LoadError {
             LoadError::Stack(_)
             | LoadError::Memory(_)
             | LoadError::Stdio(_)
-            | LoadError::Random(_)
-            | LoadError::Paths(_) => 125,
+            | LoadError::Random(_) => 125,
         }
     }
 }
@@ -120,10 +117,6 @@ impl fmt::Display for LoadError {
             LoadError::Stack(source) => write!(f, "{source}"),
             LoadError::Memory(source) => write!(f, "{source}"),
             LoadError::Random(source) => write!(f, "the host gives no random bytes: {source}"),
-            LoadError::Paths(source) => write!(
-                f,
-                "openat2, without which files cannot be opened for a guest: {source}; Linux 5.6 or newer is needed, and a filter of system calls must allow it"
-            ),
             LoadError::Stdio(source) => {
                 write!(
                     f,

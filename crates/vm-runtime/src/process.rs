@@ -33,7 +33,6 @@ use crate::signal::Signal;
 use crate::space::Space;
 use crate::syscall::signal::Signals;
 use crate::syscall::table::NUMBER_COUNT;
-use crate::syscall::resolve::probe_paths;
 use crate::syscall::{Bounce, Effect, Limits};
 use crate::vfs::{FdTable, OpenFile};
 
@@ -106,7 +105,6 @@ impl Process {
             source,
         };
         let image = ElfImage::parse(bytes).map_err(refuse)?;
-        probe_paths().map_err(|errno| LoadError::Paths(errno.into()))?;
         let memory = GuestMemory::new(config.memory_bytes_limit)?;
         let loaded = elf::load(&image, bytes, &memory, None).map_err(refuse)?;
         let ids = Ids {

@@ -319,7 +319,13 @@ fn no_spelling_shows_what_the_host_process_is() {
             assert!([ENOENT, ELOOP].contains(&answer), "{path}: {answer}");
         }
     }
-    for path in ["/proc/./self", "/proc/self/.", "proc", "proc/task", "proc/."] {
+    for path in [
+        "/proc/./self",
+        "/proc/self/.",
+        "proc",
+        "proc/task",
+        "proc/.",
+    ] {
         let absolute = g.put_str(0xf000, path);
         assert_eq!(g.call(CHDIR, &[absolute]), ENOENT, "{path}");
         assert_eq!(at(g, OPENAT, path, &[O_PATH, 0]), ENOENT, "{path}");

@@ -30,7 +30,7 @@ mod lock;
 mod memory;
 mod path;
 mod process;
-pub(crate) mod resolve;
+mod resolve;
 pub(crate) mod signal;
 mod stat;
 mod terminal;

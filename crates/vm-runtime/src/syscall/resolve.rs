@@ -55,8 +55,8 @@ pub(super) fn host_path(file: BorrowedFd<'_>) -> PathBuf {
 /// Opens without following links that are not made of a path; files of the
 /// process that runs us do not exist.
 ///
-/// Without `openat2` (see [`probe_paths`]) there is no other way: `openat`
-/// follows such links.
+/// Where the host has no `openat2` (before Linux 5.6, under gVisor or an old
+/// valgrind), this is `ENOSYS`: `openat` would follow such links.
 pub(super) fn open_plain(
     dir: BorrowedFd<'_>,
     path: &[u8],
@@ -69,15 +69,6 @@ pub(super) fn open_plain(
     match synthetic::is_of_host_process(&fd) {
         true => Err(Errno::NOENT),
         false => Ok(fd),
-    }
-}
-
-/// Whether the host has the call on which all this rests.
-pub(crate) fn probe_paths() -> Result<(), Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match fs::openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
-        Err(errno @ (Errno::NOSYS | Errno::PERM)) => Err(errno),
-        _ => Ok(()),
     }
 }
 

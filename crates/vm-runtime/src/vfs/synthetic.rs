@@ -75,7 +75,13 @@ fn without_detours(path: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(path);
     }
     let parts = parts.filter(|part| !is_detour(part));
-    Cow::Owned(parts.flat_map(|part| [b"/", part]).flatten().copied().collect())
+    Cow::Owned(
+        parts
+            .flat_map(|part| [b"/", part])
+            .flatten()
+            .copied()
+            .collect(),
+    )
 }
 
 fn descriptor(number: &[u8]) -> Entry {
