@@ -54,6 +54,11 @@ pub struct JitConfig {
     /// again. Default and largest value: 128 MiB, least 64 KiB (others mean
     /// the nearest of these); memory is taken as code comes.
     pub code_bytes_max: usize,
+    /// Count the host instructions of what is compiled
+    /// ([`JitStats::host_insts`](crate::JitStats::host_insts)), by decoding
+    /// it. Costs half a millisecond once, for the decoder's tables, and a few
+    /// percent of compile time. Off by default.
+    pub count_host_insts: bool,
 }
 
 impl JitConfig {
@@ -70,6 +75,7 @@ impl JitConfig {
             single_hart: false,
             coroutine_stack_bytes: 48 << 10,
             code_bytes_max: 128 << 20,
+            count_host_insts: false,
         }
     }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::cache::{CodeCache, Published};
 use crate::config::JitConfig;
 use crate::error::EngineError;
-use crate::jit::compile::Compiler;
+use crate::jit::compile::{Compiler, count_host_insts};
 use crate::jit::region::Region;
 use crate::stack;
 use crate::stats::JitStats;
@@ -289,7 +289,9 @@ impl Inner {
         Counts::add(&counts.blocks, compiled.blocks as u64);
         Counts::add(&counts.insts, compiled.insts as u64);
         Counts::add(&counts.stepped, compiled.stepped as u64);
-        Counts::add(&counts.host_insts, compiled.host_insts as u64);
+        if self.config.count_host_insts {
+            Counts::add(&counts.host_insts, count_host_insts(&compiled.code));
+        }
         Counts::add(&counts.code_bytes, compiled.code.len() as u64);
         Counts::add(&counts.compile_ns, compiled.compile_ns);
         let published = cache.publish(region, compiled, generation);

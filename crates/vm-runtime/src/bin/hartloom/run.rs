@@ -23,7 +23,8 @@ use crate::knobs;
 /// Runs a program; gives the exit status that hartloom is to end with.
 pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let begun = Instant::now();
-    let jit_config = knobs::config(args.engine)?;
+    let mut jit_config = knobs::config(args.engine)?;
+    jit_config.count_host_insts = args.stats.is_some();
     let interrupts = match args.stats {
         // Without anything to say at the end, a signal may end us as it ends
         // a native program.
