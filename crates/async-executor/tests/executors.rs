@@ -883,6 +883,24 @@ fn host_code(code: &str) -> String {
         .host
 }
 
+/// The host orders all but a store before a later load, of memory or of a
+/// device.
+#[test]
+fn a_fence_costs_a_barrier_where_stores_stay_before_loads_only() {
+    for (fence, barriers) in [
+        ("fence rw, rw", 1),
+        ("fence w, r", 1),
+        ("fence o, i", 1),
+        ("fence.tso", 0),
+        ("fence r, rw", 0),
+        ("fence rw, w", 0),
+    ] {
+        let host = host_code(&format!("sd a1, 0(a0)\n{fence}\nld a2, 8(a0)\nebreak"));
+        let found = host.matches("xchg").count();
+        assert_eq!(found, barriers, "{fence}:\n{host}");
+    }
+}
+
 /// A litmus test shows a missing barrier now and then; the code shows it
 /// always.
 #[test]
