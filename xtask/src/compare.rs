@@ -159,8 +159,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
 
 fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let run_dir = RunDir::make(workspace, &format!("{}-sched", time_stamp()))?;
-    let program = peers::build(workspace).map_err(anyhow::Error::msg)?;
-    let go = peers::build_go(workspace);
+    let interrupt = Interrupt::watch()?;
+    let (program, go) = (peers::build(workspace), peers::build_go(workspace));
+    if interrupt.is_set() {
+        return Ok(Outcome::Interrupted);
+    }
+    let program = program.map_err(anyhow::Error::msg)?;
     let order = peers::Order {
         program: &program,
         go: go.as_deref().ok(),
@@ -170,7 +174,6 @@ fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         kpi: false,
         wall: None,
     };
-    let interrupt = Interrupt::watch()?;
     let bar = spinner();
     let measured = peers::run(&order, &interrupt, |_, _, id| match &bar {
         Some(bar) => bar.set_message(id.to_owned()),

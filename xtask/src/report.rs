@@ -52,7 +52,7 @@ fn read(dir: &Path, run: &str) -> Result<Report> {
         let runs = finished_runs(dir);
         let remedy = match runs.is_empty() {
             true => "`cargo xtask bench` makes one".to_owned(),
-            false => format!("there are {}", runs.join(", ")),
+            false => format!("finished runs: {}", runs.join(", ")),
         };
         bail!(
             "there is no finished run {run:?}: neither {} nor {} is there; {remedy}",
@@ -100,7 +100,7 @@ mod tests {
         }
         for run in ["absent", "begun"] {
             let told = error(run);
-            assert!(told.ends_with("there are damaged"), "{told}");
+            assert!(told.ends_with("finished runs: damaged"), "{told}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -195,7 +195,7 @@ impl fmt::Display for ElfError {
                 for byte in &found[..usize::from(*found_bytes).min(found.len())] {
                     write!(f, " {byte:02x}")?;
                 }
-                f.write_str(" and not 7f 45 4c 46; compile it with riscv64-linux-gnu-gcc -static")
+                f.write_str(" and not 7f 45 4c 46; name a program that riscv64-linux-gnu-gcc -static made")
             }
             ElfError::HeaderTruncated { file_bytes: 0 } => {
                 write!(f, "the file is empty; build or copy the program again")

@@ -23,7 +23,8 @@ Exit status:
 macro_rules! program_statuses {
     () => {
         "
-  126  the program was found but cannot run: not an RV64GC ELF, a shared library, damaged, a directory, unreadable
+  126  the program was found but cannot run: not an RV64GC ELF, a shared library, damaged,
+       a directory, unreadable
   127  the program was not found"
     };
 }
@@ -34,8 +35,8 @@ macro_rules! run_statuses {
             "\
 Exit status of `run`:
   the program's own, or 128+N when signal N ended it: 139 is a segmentation fault
-  125  hartloom itself failed: usage, too little memory or address space, a deadlocked program;
-       or the program ended with 0, and what --strace or --stats say could not be written",
+  125  hartloom itself failed: usage, too little memory or address space, a deadlocked
+       program; or the program ended with 0, but what --strace or --stats say was lost",
             program_statuses!()
         )
     };
