@@ -16,7 +16,7 @@ use coroutine_scheduler::level::{LevelSet, Share};
 use coroutine_scheduler::{
     CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy, Priority,
     SchedulerConfig, SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint,
-    is_preempted, scope, sleep, spawn_with, stackful, yield_now,
+    is_preempted, scope, sleep, spawn_with, stackful, with_preempt_word, yield_now,
 };
 
 /// What a handle gives within ten seconds.
@@ -134,6 +134,68 @@ fn an_abort_by_handle_reaches_who_polls_for_it() {
         let result: Result<(), JoinError> = join_soon(hog).expect("an abort ends it");
         assert!(result.unwrap_err().is_cancelled());
     }
+}
+
+/// As compiled code of a guest does: nothing but the word is polled.
+fn poll_the_word() {
+    with_preempt_word(|word| {
+        while word.load(Ordering::Relaxed) == 0 {
+            std::hint::spin_loop();
+        }
+    });
+}
+
+#[test]
+fn an_abort_or_a_pause_by_handle_raises_the_word() {
+    for preemptive in [true, false] {
+        let scheduler = started(SchedulerConfig {
+            preemptive,
+            ..oversubscribed(2)
+        });
+        for is_pause in [false, true] {
+            let n_turns = Arc::new(AtomicUsize::new(0));
+            let theirs = Arc::clone(&n_turns);
+            let hog = scheduler
+                .spawn(async move {
+                    loop {
+                        theirs.fetch_add(1, Ordering::SeqCst);
+                        poll_the_word();
+                        yield_now().await;
+                    }
+                })
+                .unwrap();
+            while n_turns.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            if is_pause {
+                hog.pause().unwrap();
+                while hog.state() != CoroutineState::Suspended {
+                    thread::yield_now();
+                }
+                let n_before = n_turns.load(Ordering::SeqCst);
+                hog.resume().unwrap();
+                while n_turns.load(Ordering::SeqCst) == n_before {
+                    thread::yield_now();
+                }
+            }
+            hog.abort().unwrap();
+            let result: Result<(), JoinError> = hog.join();
+            assert!(result.unwrap_err().is_cancelled());
+        }
+    }
+}
+
+#[test]
+fn after_blocking_code_the_word_is_raised() {
+    let scheduler = started(oversubscribed(1));
+    let hog = scheduler.spawn(async {
+        blocking(|| ());
+        poll_the_word();
+        checkpoint().await;
+        // On a vCPU again: nobody asks for anything.
+        is_preempted()
+    });
+    assert!(!hog.unwrap().join().unwrap());
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Grip {
         self.busy.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether somebody else has the vCPU for good. For the holder.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.hold.load(Ordering::Relaxed) == TAKEN
+    }
+
     /// A poll has ended, or wants the core; `false` if the vCPU is lost.
     #[inline]
     pub(crate) fn tighten(&self, idle: &IdleSet) -> bool {
@@ -109,7 +114,7 @@ impl Grip {
     pub(crate) fn while_held<R>(&self, idle: &IdleSet, body: impl FnOnce() -> R) -> Option<R> {
         if self.busy.load(Ordering::Relaxed) == 1 {
             // Between polls, where it cannot be taken; or lost before.
-            return (self.hold.load(Ordering::Relaxed) != TAKEN).then(body);
+            return (!self.is_lost()).then(body);
         }
         if !self.tighten(idle) {
             return None;

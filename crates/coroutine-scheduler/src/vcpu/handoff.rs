@@ -18,6 +18,7 @@ use super::park::Parker;
 use super::{Grip, Vcpu};
 use crate::config::WeakClass;
 use crate::coroutine::CoroutineId;
+use crate::preempt;
 use crate::scheduler::Shared;
 
 /// Weak threads at once, for each vCPU.
@@ -251,9 +252,20 @@ pub(crate) fn precise_timers() {
 ///
 /// Where a started stack keeps the thread at its vCPU, or there are too many
 /// such threads already, the code runs all the same and the vCPU waits.
+///
+/// Afterwards the coroutine is asked to make way: its next safepoint takes it
+/// back to a vCPU.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
-    body()
+    let result = body();
+    on_current(|local| {
+        let grip = local.grip();
+        if grip.is_lost() {
+            // Nobody else raises the word of a thread without a vCPU.
+            grip.preempt.fetch_or(preempt::SLICE, Ordering::Relaxed);
+        }
+    });
+    result
 }
 
 /// Ends the process when a thread of the scheduler unwinds. Bodies, their
