@@ -15,7 +15,7 @@ use rustix::process::{Pid, setpriority_process};
 
 use super::local::on_current;
 use super::park::Parker;
-use super::{Grip, Vcpu};
+use super::{Grip, Take, Vcpu};
 use crate::config::WeakClass;
 use crate::coroutine::CoroutineId;
 use crate::preempt;
@@ -33,7 +33,7 @@ pub(crate) struct Handoffs {
     pub(crate) n_weak: AtomicUsize,
     pub(crate) n_handoffs: AtomicU64,
     /// Times a stuck coroutine kept its vCPU because there were too many weak
-    /// threads, or no thread could be made.
+    /// threads, no thread could be made, or the barrier was refused.
     pub(crate) n_refused: AtomicU64,
     /// Coroutines on weak threads.
     stuck: Mutex<Vec<CoroutineId>>,
@@ -122,7 +122,11 @@ impl Shared {
             id = vcpu.running_id.load(Ordering::Relaxed);
             vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
-        if !grip.take(&self.idle, is_still) {
+        let take = grip.take(&self.idle, is_still);
+        if take == Take::Refused {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        if take != Take::Taken {
             return self.keep_spare(spare);
         }
         self.handoffs.stuck.lock().push(CoroutineId(id));

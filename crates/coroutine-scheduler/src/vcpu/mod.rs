@@ -52,7 +52,7 @@ use inbox::Inbox;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
-pub(crate) use grip::{CoreCell, Grip, Holder};
+pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
     Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
 };
