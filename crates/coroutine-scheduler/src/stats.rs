@@ -183,7 +183,7 @@ pub struct VCpuInfo {
     pub total_cycles: u64,
     /// Those in which it ran nothing.
     pub available_cycles: u64,
-    /// Coroutines ready at it.
+    /// Coroutines ready at it, what it runs not counted.
     pub coroutine_count: usize,
     /// Busy share, 0 to 1.
     pub utilization: f64,

@@ -7,6 +7,8 @@
 //! Permits for `max_coroutines` lie in the shards in small heaps, and in the
 //! middle; who finds none anywhere is refused.
 
+use std::sync::atomic::AtomicU64;
+
 use crossbeam_utils::CachePadded;
 
 use super::raw::TaskRef;
@@ -28,7 +30,14 @@ pub(crate) struct Registry {
     permits_left: CachePadded<AtomicUsize>,
 }
 
-#[derive(Debug, Default)]
+/// Of this process; no model's, so not from `sync`.
+static N_REGISTRIES: AtomicU64 = AtomicU64::new(0);
+
+/// Between the first ids of two schedulers: the golden ratio of the 24 bits
+/// that there are, by which many in a row stay far from each other.
+const FIRST_IDS_APART: u64 = 0x9e_3779;
+
+#[derive(Debug)]
 struct Shard {
     slots: Mutex<Slots>,
     /// Coroutines in it; written under the lock.
@@ -54,8 +63,16 @@ enum Slot {
 impl Registry {
     pub(crate) fn new(n_shards: usize, coroutines_max: usize) -> Registry {
         assert!(n_shards <= 1 << SHARD_BITS, "shards are numbered by 8 bits");
+        let n_added = N_REGISTRIES.fetch_add(1, Ordering::Relaxed) * FIRST_IDS_APART;
+        let shard = || Shard {
+            slots: Mutex::new(Slots {
+                n_added,
+                ..Slots::default()
+            }),
+            count: AtomicUsize::new(0),
+        };
         Registry {
-            shards: (0..n_shards).map(|_| CachePadded::default()).collect(),
+            shards: (0..n_shards).map(|_| CachePadded::new(shard())).collect(),
             permits_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
         }
     }
