@@ -352,21 +352,13 @@ impl Shared {
         ) else {
             return 0;
         };
-        let tasks: Vec<Coroutine> = self
-            .registry
-            .all()
-            .into_iter()
-            .map(Coroutine::new)
-            .collect();
-        let at_most: Vec<&Coroutine> = tasks
-            .iter()
-            .filter(|c| {
-                let task = c.task();
-                let header = task.header();
-                header.assigned() == Some(most) && !header.traits.is_pinned
-            })
-            .collect();
-        let infos: Vec<CoroutineInfo> = at_most.iter().map(|c| c.info()).collect();
+        let could_move = |task: TaskRef| {
+            let header = task.header();
+            header.assigned() == Some(most) && !header.traits.is_pinned
+        };
+        let candidates = self.registry.some(could_move).into_iter();
+        let at_most: Vec<Coroutine> = candidates.map(Coroutine::new).collect();
+        let infos: Vec<CoroutineInfo> = at_most.iter().map(Coroutine::info).collect();
         let Some(chosen) = balance::select_coroutine_to_migrate(&infos) else {
             return 0;
         };
