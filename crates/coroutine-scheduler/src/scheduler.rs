@@ -549,7 +549,13 @@ impl SchedulerHandle {
         F::Output: Send + 'static,
     {
         let options = SpawnOptions::new().priority(priority).budget(cycles);
-        create_on(&self.shared, options, body, Location::caller())
+        make(
+            &self.shared,
+            State::created(),
+            options,
+            body,
+            Location::caller(),
+        )
     }
 
     /// Makes a created coroutine ready; gives the vCPU that it goes to.
@@ -830,14 +836,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let task = make(shared, State::ready(), options, body, location)?;
-    let handle = JoinHandle::new(task);
-    if shared.phase.refuses_spawns() {
-        // In hand already: if the shutdown has seen it, it is closed.
-        drop_in_hand(shared, task);
-        return Err(SpawnError::ShutDown);
-    }
-    vcpu::queue_woken(task);
+    let handle = make(shared, State::ready(), options, body, location)?;
+    vcpu::queue_woken(handle.task());
     Ok(handle)
 }
 
@@ -866,35 +866,14 @@ where
     }
 }
 
-fn create_on<F>(
-    shared: &Shared,
-    options: SpawnOptions,
-    body: F,
-    location: &'static Location<'static>,
-) -> Result<JoinHandle<F::Output>, SpawnError>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let task = make(shared, State::created(), options, body, location)?;
-    let handle = JoinHandle::new(task);
-    if shared.phase.refuses_spawns() {
-        // Who closes it has it in hand: this thread, or the shutdown.
-        if task.header().state.abort() == Ok(Then::Queue) {
-            drop_in_hand(shared, task);
-        }
-        return Err(SpawnError::ShutDown);
-    }
-    Ok(handle)
-}
-
+/// A coroutine in this `state`: created, or ready and in the caller's hands.
 fn make<F>(
     shared: &Shared,
     state: State,
     options: SpawnOptions,
     body: F,
     location: &'static Location<'static>,
-) -> Result<TaskRef, SpawnError>
+) -> Result<JoinHandle<F::Output>, SpawnError>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -922,6 +901,7 @@ where
         is_pinned,
     };
     let level = shared.initial_level(priority);
+    let is_in_hand = state.is_new_in_hand();
     let make = || {
         let task = TaskRef::new(body, |vtable| {
             Header::new(
@@ -941,14 +921,23 @@ where
     };
     let limit = config.max_coroutines;
     let added = shared.registry.add(shard, make);
-    added.ok_or(SpawnError::TooManyCoroutines { limit })
+    let task = added.ok_or(SpawnError::TooManyCoroutines { limit })?;
+    let handle = JoinHandle::new(task);
+    if shared.phase.refuses_spawns() {
+        refuse(shared, task, is_in_hand);
+        return Err(SpawnError::ShutDown);
+    }
+    Ok(handle)
 }
 
-/// Ends a task that never ran: the scheduler began to shut down meanwhile.
+/// Ends a task that never ran: the scheduler began to shut down meanwhile. One
+/// that is not `is_in_hand` is in the hands of who closes it, here or there.
 #[cold]
-fn drop_in_hand(shared: &Shared, task: TaskRef) {
-    task.close();
-    shared.finish_elsewhere(task);
+fn refuse(shared: &Shared, task: TaskRef, is_in_hand: bool) {
+    if is_in_hand || task.header().state.abort() == Ok(Then::Queue) {
+        task.close();
+        shared.finish_elsewhere(task);
+    }
 }
 
 /// Spawns on the scheduler that runs this code.

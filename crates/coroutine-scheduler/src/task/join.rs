@@ -62,7 +62,7 @@ impl<T> JoinHandle<T> {
         block_on(self)
     }
 
-    fn task(&self) -> TaskRef {
+    pub(crate) fn task(&self) -> TaskRef {
         self.coroutine.task()
     }
 }
