@@ -602,3 +602,29 @@ fn a_thread_that_was_weak_is_as_nice_as_before() {
         hog.unwrap().join().unwrap();
     }
 }
+
+#[test]
+fn a_coroutine_may_be_the_last_owner_of_its_scheduler() {
+    for panics in [false, true] {
+        let scheduler = Arc::new(started(oversubscribed(2)));
+        let waits = scheduler.spawn(std::future::pending::<()>()).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let own = Arc::clone(&scheduler);
+        let handle = scheduler
+            .spawn(async move {
+                let own = own;
+                // The last one: the test has dropped its own before it sends.
+                receiver.recv().unwrap();
+                assert!(!panics, "it is dropped while the stack unwinds");
+                drop(own);
+                3
+            })
+            .unwrap();
+        drop(scheduler);
+        sender.send(()).unwrap();
+        let result = join_soon(handle).expect("nobody waits for itself");
+        assert_eq!(result.is_ok(), !panics);
+        let waits = join_soon(waits).expect("it is shut down");
+        assert!(waits.unwrap_err().is_cancelled());
+    }
+}

@@ -22,7 +22,8 @@ pub(crate) use shared::{AnyPolicy, Shared};
 pub(crate) use spawn::spawn_stackful_on;
 pub use spawn::{SpawnOptions, spawn, spawn_with};
 
-/// Runs coroutines on a pool of vCPUs. Dropping it shuts it down.
+/// Runs coroutines on a pool of vCPUs. Dropping it shuts it down, in one of its
+/// own coroutines without waiting for that.
 ///
 /// ```
 /// use coroutine_scheduler::{CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions};
@@ -49,7 +50,8 @@ impl std::ops::Deref for CoroutineScheduler {
 
 impl CoroutineScheduler {
     /// A scheduler without threads: until [`start`](Self::start) it is driven
-    /// by [`run_one`](Self::run_one).
+    /// by [`run_one`](Self::run_one), and a
+    /// [`join`](crate::JoinHandle::join) waits without end if nobody does.
     ///
     /// # Errors
     /// If a field of `config` cannot be honoured; the error names it.
@@ -194,27 +196,41 @@ impl CoroutineScheduler {
     /// # Panics
     /// On one of its own vCPUs, which would wait for itself.
     pub fn shutdown(&self) {
-        let shared = &**self.shared();
-        let is_here = vcpu::on_local(NonNull::from(shared), |_| ()).is_some();
         assert!(
-            !is_here,
+            !self.is_on_own_vcpu(),
             "a scheduler cannot be shut down from its own vCPU"
         );
-        if shared.phase.close() {
-            shared.close_all();
-            shared.note_end();
-        }
-        shared.join_threads();
-        // Where there were no threads, and for what slipped in at the very end.
-        shared.run_the_rest();
-        shared.phase.end();
+        shut_down(self.shared());
+    }
+
+    fn is_on_own_vcpu(&self) -> bool {
+        vcpu::on_local(NonNull::from(&**self.shared()), |_| ()).is_some()
     }
 }
 
+/// A shutdown. On one of its own vCPUs, that is in a coroutine that was its last
+/// owner, it goes on beside that: nobody can wait for it there.
 impl Drop for CoroutineScheduler {
     fn drop(&mut self) {
-        self.shutdown();
+        if !self.is_on_own_vcpu() {
+            return shut_down(self.shared());
+        }
+        let shared = Arc::clone(self.shared());
+        let ends = thread::Builder::new().spawn(move || shut_down(&shared));
+        // Without a thread for it, its own threads keep it as it is.
+        drop(ends);
     }
+}
+
+fn shut_down(shared: &Shared) {
+    if shared.phase.close() {
+        shared.close_all();
+        shared.note_end();
+    }
+    shared.join_threads();
+    // Where there were no threads, and for what slipped in at the very end.
+    shared.run_the_rest();
+    shared.phase.end();
 }
 
 /// Runs one coroutine of a vCPU that has no thread.

@@ -53,8 +53,8 @@ impl SpawnOptions {
     }
 
     /// When it should have started at the latest, on the scheduler's clock:
-    /// among `RealTime` ones the earliest goes first, and late starts are
-    /// counted.
+    /// among `RealTime` ones at a vCPU the earliest goes first, and late starts
+    /// are counted.
     #[must_use]
     pub fn deadline(mut self, at: Duration) -> SpawnOptions {
         self.extras.deadline_ns = u64::try_from(at.as_nanos()).ok();
