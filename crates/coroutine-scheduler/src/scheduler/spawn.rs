@@ -14,7 +14,8 @@ use crate::task::state::{State, Then};
 use crate::task::{JoinHandle, TaskRef};
 use crate::vcpu;
 
-/// How a coroutine is to be; see [`SchedulerHandle::spawn_with`].
+/// How a coroutine is to be; see
+/// [`spawn_with`](crate::SchedulerHandle::spawn_with).
 #[derive(Clone, Debug, Default)]
 pub struct SpawnOptions {
     priority: Priority,
