@@ -138,7 +138,11 @@ impl SchedulerConfig {
             cpus.min(VCPUS_MAX)
         };
         if !(1..=vcpus_max).contains(&self.vcpu_count) {
-            let expected = format!("1 to {vcpus_max} (this process may use {cpus} CPUs)");
+            let mut expected = format!("1 to {vcpus_max} (this process may use {cpus} CPUs");
+            if !self.oversubscribe {
+                expected += "; oversubscribe allows more";
+            }
+            expected.push(')');
             return refuse("vcpu_count", &self.vcpu_count, expected);
         }
         if !(1..=crate::task::registry::COROUTINES_MAX).contains(&self.max_coroutines) {

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! The word is a request, and cleared before each run: raising it too late
-//! costs the next coroutine a needless turn, nothing else. Who yields while it
-//! is raised has yielded, and goes to the tail.
+//! costs the next coroutine a needless turn, nothing else; too early, and it is
+//! lost, so the monitor raises CANCEL and PAUSE again and again while they hold.
+//! Who yields while it is raised has yielded, and goes to the tail.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -39,6 +40,13 @@ pub const PAUSE: u32 = 1 << 3;
 /// Calls `body` with the preempt word of the vCPU that runs this coroutine, for
 /// code that polls it by itself. Outside of a coroutine the word is one that
 /// nobody raises.
+///
+/// An abort or a pause by a [`Coroutine`](crate::Coroutine) raises it within a
+/// slice, or 100 ms where slices are longer. In [`blocking`](crate::blocking)
+/// there is no vCPU: the word is raised at its end, and [`is_preempted`] alone
+/// sees aborts and pauses before. Where the caller drives
+/// ([`run_one`](crate::CoroutineScheduler::run_one)) there is no monitor, and
+/// only calls through a [`SchedulerHandle`](crate::SchedulerHandle) raise it.
 pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
     static NEVER: AtomicU32 = AtomicU32::new(0);
     let mut body = Some(body);
@@ -52,8 +60,8 @@ pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
 #[must_use]
 pub fn is_preempted() -> bool {
     let is_asked = vcpu::on_current(|local| {
-        // A handle's abort or pause raises no word, and a thread that has lost
-        // its vCPU has one that nobody raises: its own state says so then.
+        // A handle's abort or pause raises the word late, and that of a thread
+        // without a vCPU never: the task's own state says so at once.
         local.grip().preempt.load(Ordering::Relaxed) != 0
             || (local.task.get()).is_some_and(|task| task.header().state.is_stopped())
     });

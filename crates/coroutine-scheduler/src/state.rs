@@ -102,7 +102,7 @@ impl fmt::Display for CoroutineState {
     }
 }
 
-/// A transition that no rule allows.
+/// A transition that no rule allows, or none by the call that asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IllegalTransition {
     /// The state it was in, and still is.
@@ -114,6 +114,13 @@ pub struct IllegalTransition {
 impl fmt::Display for IllegalTransition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to } = self;
+        if from.can_become(*to) {
+            return write!(
+                f,
+                "a {from} coroutine cannot become {to} by this call: resume is for suspended \
+                 ones, schedule for created ones"
+            );
+        }
         write!(
             f,
             "a {from} coroutine cannot become {to}; from there it can become "
@@ -175,6 +182,12 @@ mod tests {
             "a created coroutine cannot become running; from there it can become ready, dead"
         );
         assert!(message(CoroutineState::Dead, CoroutineState::Ready).ends_with("nothing any more"));
+        // Where the transition exists, it is the call that does not fit.
+        let resumed = message(CoroutineState::Waiting, CoroutineState::Ready);
+        assert!(
+            resumed.contains("resume is for suspended ones"),
+            "{resumed}"
+        );
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub struct VCpuInfo {
     pub total_cycles: u64,
     /// Those in which it ran nothing.
     pub available_cycles: u64,
-    /// Coroutines ready at it.
+    /// Coroutines ready at it, what it runs not counted.
     pub coroutine_count: usize,
     /// Busy share, 0 to 1.
     pub utilization: f64,
@@ -229,7 +229,8 @@ pub struct SchedulerStats {
     /// Times a vCPU went to another thread because its coroutine was stuck or
     /// blocked.
     pub handoffs: u64,
-    /// Times it could not: too many weak threads, or none to be had.
+    /// Times it could not: too many weak threads, or none to be had, or a filter
+    /// forbids the `membarrier` that it takes.
     pub handoffs_refused: u64,
     /// Threads now that lost their vCPU and have not ended their poll.
     pub weak_threads: usize,

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use common::{oversubscribed, started};
 use coroutine_scheduler::level::{LevelSet, Share};
 use coroutine_scheduler::{
-    CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy, Priority,
-    SchedulerConfig, SchedulingPolicy, SpawnOptions, StartError, blocking, checkpoint,
-    is_preempted, scope, sleep, spawn_with, stackful, yield_now,
+    ControlError, CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy,
+    Priority, SchedulerConfig, SchedulingPolicy, SpawnError, SpawnOptions, StartError, blocking,
+    checkpoint, is_preempted, scope, sleep, spawn_with, stackful, with_preempt_word, yield_now,
 };
 
 /// What a handle gives within ten seconds.
@@ -134,6 +134,68 @@ fn an_abort_by_handle_reaches_who_polls_for_it() {
         let result: Result<(), JoinError> = join_soon(hog).expect("an abort ends it");
         assert!(result.unwrap_err().is_cancelled());
     }
+}
+
+/// As compiled code of a guest does: nothing but the word is polled.
+fn poll_the_word() {
+    with_preempt_word(|word| {
+        while word.load(Ordering::Relaxed) == 0 {
+            std::hint::spin_loop();
+        }
+    });
+}
+
+#[test]
+fn an_abort_or_a_pause_by_handle_raises_the_word() {
+    for preemptive in [true, false] {
+        let scheduler = started(SchedulerConfig {
+            preemptive,
+            ..oversubscribed(2)
+        });
+        for is_pause in [false, true] {
+            let n_turns = Arc::new(AtomicUsize::new(0));
+            let theirs = Arc::clone(&n_turns);
+            let hog = scheduler
+                .spawn(async move {
+                    loop {
+                        theirs.fetch_add(1, Ordering::SeqCst);
+                        poll_the_word();
+                        yield_now().await;
+                    }
+                })
+                .unwrap();
+            while n_turns.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            if is_pause {
+                hog.pause().unwrap();
+                while hog.state() != CoroutineState::Suspended {
+                    thread::yield_now();
+                }
+                let n_before = n_turns.load(Ordering::SeqCst);
+                hog.resume().unwrap();
+                while n_turns.load(Ordering::SeqCst) == n_before {
+                    thread::yield_now();
+                }
+            }
+            hog.abort().unwrap();
+            let result: Result<(), JoinError> = hog.join();
+            assert!(result.unwrap_err().is_cancelled());
+        }
+    }
+}
+
+#[test]
+fn after_blocking_code_the_word_is_raised() {
+    let scheduler = started(oversubscribed(1));
+    let hog = scheduler.spawn(async {
+        blocking(|| ());
+        poll_the_word();
+        checkpoint().await;
+        // On a vCPU again: nobody asks for anything.
+        is_preempted()
+    });
+    assert!(!hog.unwrap().join().unwrap());
 }
 
 #[test]
@@ -430,4 +492,139 @@ fn a_policy_that_panics_ends_the_process_and_says_why() {
     assert!(!child.status.success());
     assert!(stderr.contains("in a Policy?"), "{stderr}");
     assert!(stderr.contains("this policy is broken"), "{stderr}");
+}
+
+#[test]
+fn what_nobody_can_steal_counts_as_ready() {
+    let scheduler = CoroutineScheduler::new(SchedulerConfig {
+        ready_queue_size: 1,
+        ..oversubscribed(1)
+    })
+    .unwrap();
+    let handle = scheduler.handle();
+    let body = scheduler.spawn(async move {
+        let n_ready = || handle.vcpus()[0].coroutine_count;
+        assert_eq!(n_ready(), 0);
+        // To the place for what runs next.
+        let first = handle.spawn(async {}).unwrap();
+        assert_eq!(n_ready(), 1);
+        let refused = handle.spawn(async {}).map(drop);
+        first.await.unwrap();
+        assert_eq!(n_ready(), 0);
+        // To the head of its queue: something urgent interrupts it.
+        let urgent = SpawnOptions::new().priority(Priority::RealTime);
+        let theirs = handle.clone();
+        let seen = async move { theirs.vcpus()[0].coroutine_count };
+        let seen = handle.spawn_with(urgent, seen).unwrap();
+        checkpoint().await;
+        (refused, seen.await.unwrap())
+    });
+    while scheduler.run_one().is_some() {}
+    let (refused, n_seen) = body.unwrap().join().unwrap();
+    assert_eq!(refused, Err(SpawnError::ReadyQueueFull { limit: 1 }));
+    assert_eq!(n_seen, 1);
+}
+
+/// The counter itself: by a policy that picks the wrong way round.
+#[test]
+fn inversions_are_seen_where_nobody_can_steal() {
+    #[derive(Debug)]
+    struct Backwards;
+    impl Policy for Backwards {
+        fn name(&self) -> &'static str {
+            "backwards"
+        }
+        fn slice(&self, _: Priority) -> Option<Duration> {
+            None
+        }
+        fn pick(&self, ready: LevelSet, _: &mut Share, _: u64) -> Option<Priority> {
+            Priority::ALL.into_iter().find(|level| ready.has(*level))
+        }
+    }
+    for is_pinned in [true, false] {
+        let config = SchedulerConfig {
+            fairness: Fairness::Strict,
+            ..oversubscribed(1)
+        };
+        let scheduler = CoroutineScheduler::with_policy(config, Box::new(Backwards)).unwrap();
+        for priority in [Priority::High, Priority::Normal, Priority::Low] {
+            let options = SpawnOptions::new().priority(priority);
+            let options = if is_pinned {
+                options.pinned_to(0)
+            } else {
+                options
+            };
+            drop(scheduler.spawn_with(options, async {}).unwrap());
+        }
+        while scheduler.run_one().is_some() {}
+        assert_eq!(scheduler.get_stats().priority_inversions, 2);
+    }
+}
+
+#[test]
+fn an_id_is_unknown_to_another_scheduler() {
+    let [here, there] = [(); 2].map(|()| CoroutineScheduler::new(oversubscribed(1)).unwrap());
+    let spawn_some = |scheduler: &CoroutineScheduler| -> Vec<_> {
+        (0..100)
+            .map(|_| scheduler.spawn(std::future::pending::<()>()).unwrap())
+            .collect()
+    };
+    let (ours, theirs) = (spawn_some(&here), spawn_some(&there));
+    for (our, their) in ours.iter().zip(&theirs) {
+        assert_ne!(our.id(), their.id());
+        let unknown = ControlError::Unknown(our.id());
+        assert_eq!(there.abort_coroutine(our.id()).unwrap_err(), unknown);
+        assert_eq!(there.pause_coroutine(our.id()).unwrap_err(), unknown);
+        assert!(there.get_coroutine_info(our.id()).is_err());
+    }
+    assert_eq!(
+        (here.coroutines().len(), there.coroutines().len()),
+        (100, 100)
+    );
+}
+
+#[test]
+fn a_thread_that_was_weak_is_as_nice_as_before() {
+    const OWN: i32 = 3;
+    let niceness = || rustix::process::getpriority_process(None).unwrap();
+    // Of this thread, and so of those that it makes.
+    rustix::process::setpriority_process(None, OWN).unwrap();
+    let scheduler = started(oversubscribed(1));
+    for _ in 0..10 {
+        let hog = scheduler.spawn(async move {
+            while niceness() == OWN {
+                std::hint::spin_loop();
+            }
+        });
+        // It waits for the hog's vCPU, and runs on the thread that takes it.
+        let next = scheduler.spawn(async move { niceness() });
+        assert_eq!(next.unwrap().join().unwrap(), OWN);
+        hog.unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_coroutine_may_be_the_last_owner_of_its_scheduler() {
+    for panics in [false, true] {
+        let scheduler = Arc::new(started(oversubscribed(2)));
+        let waits = scheduler.spawn(std::future::pending::<()>()).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let own = Arc::clone(&scheduler);
+        let handle = scheduler
+            .spawn(async move {
+                let own = own;
+                // The last one: the test has dropped its own before it sends.
+                receiver.recv().unwrap();
+                assert!(!panics, "it is dropped while the stack unwinds");
+                drop(own);
+                3
+            })
+            .unwrap();
+        drop(scheduler);
+        sender.send(()).unwrap();
+        let result = join_soon(handle).expect("nobody waits for itself");
+        assert_eq!(result.is_ok(), !panics);
+        let waits = join_soon(waits).expect("it is shut down");
+        assert!(waits.unwrap_err().is_cancelled());
+    }
 }

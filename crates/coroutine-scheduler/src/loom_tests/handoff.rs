@@ -5,8 +5,8 @@ use loom::thread;
 
 use super::{Exclusive, explore};
 use crate::sync::{AtomicU32, Ordering};
-use crate::vcpu::Grip;
 use crate::vcpu::idle::IdleSet;
+use crate::vcpu::{Grip, Take};
 
 struct Held {
     grip: Grip,
@@ -45,7 +45,8 @@ impl Held {
         let seen = self.running.load(Ordering::SeqCst);
         let taken = self
             .grip
-            .take(&self.idle, || self.running.load(Ordering::SeqCst) == seen);
+            .take(&self.idle, || self.running.load(Ordering::SeqCst) == seen)
+            == Take::Taken;
         if taken {
             self.core.touch();
         }

@@ -5,10 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{
-    Facts, Fcfs, LoadBalancing, Mlfq, Place, Policy, Preemptive, PriorityPolicy, Requeue,
-    RoundRobin,
-};
+use super::{Facts, Fcfs, Interrupts, Levels, Mlfq, Place, Policy, Requeue, RoundRobin};
 use crate::level::{LevelSet, Share};
 use crate::{Fairness, Priority};
 
@@ -28,14 +25,14 @@ pub enum SchedulingPolicy {
     Fcfs,
     /// [`RoundRobin`]: one queue, equal turns.
     RoundRobin,
-    /// [`PriorityPolicy`]: levels, turns within a level.
+    /// [`Levels`] that nobody interrupts: turns within a level.
     Priority,
     /// [`Mlfq`]: levels that learn who is interactive.
     Mlfq,
-    /// [`LoadBalancing`]: levels, and `RealTime` interrupts.
+    /// [`Levels`], and `RealTime` interrupts.
     #[default]
     LoadBalancing,
-    /// [`Preemptive`]: levels, and everything more urgent interrupts.
+    /// [`Levels`], and everything more urgent interrupts.
     Preemptive,
 }
 
@@ -110,14 +107,11 @@ pub enum BuiltIn {
     Fcfs(Fcfs),
     /// See [`SchedulingPolicy::RoundRobin`].
     RoundRobin(RoundRobin),
-    /// See [`SchedulingPolicy::Priority`].
-    Priority(PriorityPolicy),
+    /// See [`SchedulingPolicy::Priority`], [`SchedulingPolicy::LoadBalancing`]
+    /// and [`SchedulingPolicy::Preemptive`].
+    Levels(Levels),
     /// See [`SchedulingPolicy::Mlfq`].
     Mlfq(Mlfq),
-    /// See [`SchedulingPolicy::LoadBalancing`].
-    LoadBalancing(LoadBalancing),
-    /// See [`SchedulingPolicy::Preemptive`].
-    Preemptive(Preemptive),
 }
 
 impl BuiltIn {
@@ -130,13 +124,18 @@ impl BuiltIn {
         fairness: Fairness,
     ) -> BuiltIn {
         use SchedulingPolicy as Name;
+        let interrupts = match policy {
+            Name::LoadBalancing => Interrupts::RealTime,
+            Name::Preemptive => Interrupts::Always,
+            _ => Interrupts::Never,
+        };
         match policy {
             Name::Fcfs => Self::Fcfs(Fcfs),
             Name::RoundRobin => Self::RoundRobin(RoundRobin::new(time_slice)),
-            Name::Priority => Self::Priority(PriorityPolicy::new(time_slice, fairness)),
             Name::Mlfq => Self::Mlfq(Mlfq::new(time_slice, fairness)),
-            Name::LoadBalancing => Self::LoadBalancing(LoadBalancing::new(time_slice, fairness)),
-            Name::Preemptive => Self::Preemptive(Preemptive::new(time_slice, fairness)),
+            Name::Priority | Name::LoadBalancing | Name::Preemptive => {
+                Self::Levels(Levels::new(interrupts, time_slice, fairness))
+            }
         }
     }
 }
@@ -147,10 +146,8 @@ macro_rules! ask {
         match $built_in {
             BuiltIn::Fcfs($policy) => $call,
             BuiltIn::RoundRobin($policy) => $call,
-            BuiltIn::Priority($policy) => $call,
+            BuiltIn::Levels($policy) => $call,
             BuiltIn::Mlfq($policy) => $call,
-            BuiltIn::LoadBalancing($policy) => $call,
-            BuiltIn::Preemptive($policy) => $call,
         }
     };
 }

@@ -14,10 +14,8 @@
 
 mod fcfs;
 mod round_robin;
-mod priority;
+mod levels;
 mod mlfq;
-mod load_balancing;
-mod preemptive;
 
 mod built_in;
 mod scheduler;
@@ -30,10 +28,8 @@ use crate::level::{LevelSet, Share};
 
 pub use built_in::{BuiltIn, SchedulingPolicy, UnknownPolicy};
 pub use fcfs::Fcfs;
-pub use load_balancing::LoadBalancing;
+pub use levels::{Interrupts, Levels};
 pub use mlfq::Mlfq;
-pub use preemptive::Preemptive;
-pub use priority::PriorityPolicy;
 pub use round_robin::RoundRobin;
 pub use scheduler::{PolicyScheduler, PriorityScheduler, RoundRobinScheduler, Scheduler};
 

@@ -28,7 +28,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::{Facts, Policy, PriorityPolicy, Requeue, RoundRobin};
+use super::{Facts, Interrupts, Levels, Policy, Requeue, RoundRobin};
 use crate::level::{LevelSet, Share};
 use crate::{
     CoroutineId, CoroutineInfo, CoroutineState, Fairness, IllegalTransition, Priority, ReadyQueue,
@@ -73,7 +73,7 @@ pub trait Scheduler {
 pub type RoundRobinScheduler = PolicyScheduler<RoundRobin>;
 
 /// The most urgent first; turns among equals.
-pub type PriorityScheduler = PolicyScheduler<PriorityPolicy>;
+pub type PriorityScheduler = PolicyScheduler<Levels>;
 
 /// A [`Policy`] over a [`ReadyQueue`]. Time passes when
 /// [`tick`](Self::tick) says so.
@@ -135,7 +135,7 @@ impl PriorityScheduler {
     /// level starves those below it.
     #[must_use]
     pub fn priority(time_slice: Duration, fairness: Fairness) -> Self {
-        Self::new(PriorityPolicy::new(time_slice, fairness))
+        Self::new(Levels::new(Interrupts::Never, time_slice, fairness))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::level::{LevelSet, Share};
 use crate::policy::{
-    BuiltIn, Facts, Fcfs, LoadBalancing, Mlfq, Place, Policy, Preemptive, PriorityPolicy, Requeue,
-    RoundRobin, SchedulingPolicy,
+    BuiltIn, Facts, Fcfs, Interrupts, Levels, Mlfq, Place, Policy, Requeue, RoundRobin,
+    SchedulingPolicy,
 };
 use crate::{Fairness, Priority};
 
@@ -85,13 +85,13 @@ fn strict_levels_are_never_inverted() {
         let workload = Generator::Poisson.generate(seed, 3_000, vcpu_count, 95);
         let strict = run(
             &config,
-            &PriorityPolicy::new(SLICE, Fairness::Strict),
+            &Levels::new(Interrupts::Never, SLICE, Fairness::Strict),
             &workload,
         );
         assert_eq!(strict.n_inversions, 0);
         let preemptive = run(
             &config,
-            &Preemptive::new(SLICE, Fairness::Strict),
+            &Levels::new(Interrupts::Always, SLICE, Fairness::Strict),
             &workload,
         );
         assert_eq!(preemptive.n_inversions, 0);
@@ -133,14 +133,14 @@ fn fair_levels_leave_low_an_eighth_of_normal() {
         [report.coroutines[0].ran_ns, report.coroutines[1].ran_ns]
     };
     for policy in [
-        &PriorityPolicy::new(SLICE, Fairness::Fair) as &dyn Policy,
-        &LoadBalancing::new(SLICE, Fairness::Fair),
-        &Preemptive::new(SLICE, Fairness::Fair),
+        &Levels::new(Interrupts::Never, SLICE, Fairness::Fair) as &dyn Policy,
+        &Levels::new(Interrupts::RealTime, SLICE, Fairness::Fair),
+        &Levels::new(Interrupts::Always, SLICE, Fairness::Fair),
     ] {
         assert_eq!(ran(policy), [100 * MS, 800 * MS], "{policy:?}");
     }
     assert_eq!(
-        ran(&PriorityPolicy::new(SLICE, Fairness::Strict)),
+        ran(&Levels::new(Interrupts::Never, SLICE, Fairness::Strict)),
         [0, 900 * MS]
     );
 }
@@ -153,7 +153,7 @@ fn only_realtime_interrupts_the_default() {
             Job::new(0, 10 * MS, Priority::Normal),
             Job::new(MS / 2, 1_000, priority),
         ];
-        let policy = LoadBalancing::new(SLICE, Fairness::Fair);
+        let policy = Levels::new(Interrupts::RealTime, SLICE, Fairness::Fair);
         let report = run(&one_vcpu(), &policy, &Workload::new(jobs));
         (report.coroutines[1].waited_ns, report.n_preemptions)
     };
@@ -345,7 +345,7 @@ fn a_seed_is_a_trace() {
     let workload = Generator::Bimodal.generate(1, 2_000, 2, 80);
     let report = run(
         &config,
-        &LoadBalancing::new(SLICE, Fairness::Fair),
+        &Levels::new(Interrupts::RealTime, SLICE, Fairness::Fair),
         &workload,
     );
     assert_eq!(report.trace.hash, 0xee0b_d4ee_1172_e50e);
@@ -373,7 +373,7 @@ fn stealing_evens_a_skewed_birth() {
             placement,
             ..SimConfig::default()
         };
-        let policy = LoadBalancing::new(SLICE, Fairness::Fair);
+        let policy = Levels::new(Interrupts::RealTime, SLICE, Fairness::Fair);
         let report = run(&config, &policy, &workload);
         (report.imbalance * 100.0).round() as u32
     };

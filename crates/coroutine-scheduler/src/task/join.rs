@@ -46,7 +46,10 @@ impl<T> JoinHandle<T> {
         self.coroutine.clone()
     }
 
-    /// Blocks this thread until the coroutine has ended.
+    /// Blocks this thread until the coroutine has ended. Nothing runs it before
+    /// the scheduler is [started](crate::CoroutineScheduler::start), unless
+    /// another thread does by [`run_one`](crate::CoroutineScheduler::run_one):
+    /// until then, this waits.
     ///
     /// # Errors
     /// If it panicked, was aborted, or its scheduler shut down.
@@ -62,7 +65,7 @@ impl<T> JoinHandle<T> {
         block_on(self)
     }
 
-    fn task(&self) -> TaskRef {
+    pub(crate) fn task(&self) -> TaskRef {
         self.coroutine.task()
     }
 }

@@ -7,6 +7,8 @@
 //! Permits for `max_coroutines` lie in the shards in small heaps, and in the
 //! middle; who finds none anywhere is refused.
 
+use std::sync::atomic::AtomicU64;
+
 use crossbeam_utils::CachePadded;
 
 use super::raw::TaskRef;
@@ -22,13 +24,31 @@ const PERMITS: usize = 32;
 const SHARD_BITS: u32 = 8;
 const SLOT_BITS: u32 = 32;
 
+/// Tasks that [`Registry::some`] gives at most, and slots that it looks at.
+const TASKS_A_LOOK: usize = 256;
+const SLOTS_A_LOOK: usize = 1 << 14;
+
 #[derive(Debug)]
 pub(crate) struct Registry {
     shards: Box<[CachePadded<Shard>]>,
     permits_left: CachePadded<AtomicUsize>,
+    next_look: Mutex<Place>,
 }
 
 #[derive(Debug, Default)]
+struct Place {
+    shard: usize,
+    slot: usize,
+}
+
+/// Of this process; no model's, so not from `sync`.
+static N_REGISTRIES: AtomicU64 = AtomicU64::new(0);
+
+/// Between the first ids of two schedulers: the golden ratio of the 24 bits
+/// that there are, by which many in a row stay far from each other.
+const FIRST_IDS_APART: u64 = 0x9e_3779;
+
+#[derive(Debug)]
 struct Shard {
     slots: Mutex<Slots>,
     /// Coroutines in it; written under the lock.
@@ -54,9 +74,18 @@ enum Slot {
 impl Registry {
     pub(crate) fn new(n_shards: usize, coroutines_max: usize) -> Registry {
         assert!(n_shards <= 1 << SHARD_BITS, "shards are numbered by 8 bits");
+        let n_added = N_REGISTRIES.fetch_add(1, Ordering::Relaxed) * FIRST_IDS_APART;
+        let shard = || Shard {
+            slots: Mutex::new(Slots {
+                n_added,
+                ..Slots::default()
+            }),
+            count: AtomicUsize::new(0),
+        };
         Registry {
-            shards: (0..n_shards).map(|_| CachePadded::default()).collect(),
+            shards: (0..n_shards).map(|_| CachePadded::new(shard())).collect(),
             permits_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
+            next_look: Mutex::default(),
         }
     }
 
@@ -168,6 +197,41 @@ impl Registry {
             .sum()
     }
 
+    /// Some tasks that `are_meant`, each with a reference for the caller; other
+    /// ones at each call, and at a cost that does not grow with their number.
+    pub(crate) fn some(&self, are_meant: impl Fn(TaskRef) -> bool) -> Vec<TaskRef> {
+        let mut some = Vec::new();
+        let mut slots_left = SLOTS_A_LOOK;
+        let mut next = self.next_look.lock();
+        // The shard where the last look ended comes twice: its beginning, which
+        // is behind that, at last.
+        for _ in 0..=self.shards.len() {
+            let slots = self.shards[next.shard].slots.lock();
+            let from = next.slot.min(slots.slots.len());
+            let to = slots.slots.len().min(from + slots_left);
+            for (index, slot) in (from..to).zip(&slots.slots[from..to]) {
+                if let &Slot::Task(task) = slot
+                    && are_meant(task)
+                {
+                    task.header().state.retain();
+                    some.push(task);
+                    if some.len() == TASKS_A_LOOK {
+                        next.slot = index + 1;
+                        return some;
+                    }
+                }
+            }
+            slots_left -= to - from;
+            if slots_left == 0 {
+                next.slot = to;
+                return some;
+            }
+            next.shard = (next.shard + 1) % self.shards.len();
+            next.slot = 0;
+        }
+        some
+    }
+
     /// All tasks, each with a reference for the caller.
     pub(crate) fn all(&self) -> Vec<TaskRef> {
         let mut all = Vec::new();
@@ -188,4 +252,37 @@ fn parts(id: CoroutineId) -> (usize, usize) {
     let shard = (id.0 & ((1 << SHARD_BITS) - 1)) as usize;
     let index = (id.0 >> SHARD_BITS & ((1 << SLOT_BITS) - 1)) as usize;
     (shard, index)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    use super::*;
+
+    #[test]
+    fn looks_are_bounded_and_see_all_in_turn() {
+        const COUNT: usize = 3 * TASKS_A_LOOK + 7;
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        for _ in 0..COUNT {
+            drop(scheduler.spawn(std::future::pending::<()>()).unwrap());
+        }
+        let registry = &scheduler.shared().registry;
+        let ids_of = |are_meant: &dyn Fn(TaskRef) -> bool| -> Vec<_> {
+            let some = registry.some(are_meant).into_iter();
+            some.map(|task| crate::Coroutine::new(task).id()).collect()
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..4 {
+            let ids = ids_of(&|_| true);
+            assert!(ids.len() <= TASKS_A_LOOK);
+            seen.extend(ids);
+        }
+        assert_eq!(seen.len(), COUNT);
+        assert_eq!(ids_of(&|_| false), []);
+    }
 }

@@ -122,6 +122,11 @@ impl State {
         State(AtomicU64::new(JOIN | WAKE | (2 * REF)))
     }
 
+    /// Of a new task: whether its maker has it in hand.
+    pub(crate) fn is_new_in_hand(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & CREATED == 0
+    }
+
     pub(crate) fn load(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

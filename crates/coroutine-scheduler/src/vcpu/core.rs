@@ -46,8 +46,9 @@ pub(crate) struct Core {
     /// The heads of the queues, the very first one at the end: those whose turn
     /// was interrupted.
     heads: RefCell<[Vec<TaskRef>; N_DEQUES]>,
-    /// Levels that have one there.
+    /// Levels that have one there, and how many there are.
     head_marks: Cell<LevelSet>,
+    n_heads: Cell<usize>,
     share: Cell<Share>,
     n_runs: Cell<u32>,
     n_wakes: Cell<u32>,
@@ -70,6 +71,7 @@ impl Core {
             is_ending: Cell::new(false),
             heads: RefCell::default(),
             head_marks: Cell::new(LevelSet::EMPTY),
+            n_heads: Cell::new(0),
             share: Cell::default(),
             n_runs: Cell::new(0),
             n_wakes: Cell::new(0),
@@ -315,14 +317,20 @@ impl Local<'_> {
 
     fn levels_here(&self, vcpu: &Vcpu) -> LevelSet {
         let core = self.core();
-        let mut bits = core.marks.get().bits() | vcpu.pinned_levels().bits();
-        bits |= core.head_marks.get().bits();
         let urgent = self.shared().waiting[3].load(Ordering::Relaxed) >> core.index & 1;
-        bits |= (urgent as u8) << 3;
-        if let Some(task) = core.lifo.get() {
-            bits |= 1 << task.header().level().level();
+        let stealable = core.marks.get().bits() | (urgent as u8) << 3;
+        LevelSet::from_bits(stealable | self.private_levels(vcpu).bits())
+    }
+
+    /// Levels of what only this vCPU can take; unlike marks never stale.
+    fn private_levels(&self, vcpu: &Vcpu) -> LevelSet {
+        let core = self.core();
+        let levels =
+            LevelSet::from_bits(vcpu.pinned_levels().bits() | core.head_marks.get().bits());
+        match core.lifo.get() {
+            Some(task) => levels.with(task.header().level()),
+            None => levels,
         }
-        LevelSet::from_bits(bits)
     }
 
     /// The next one of a level from this vCPU's own queues.
@@ -385,6 +393,7 @@ impl Local<'_> {
         let core = self.core();
         core.heads.borrow_mut()[level.level()].push(task);
         core.head_marks.set(core.head_marks.get().with(level));
+        core.n_heads.set(core.n_heads.get() + 1);
         self.note_private();
     }
 
@@ -392,6 +401,8 @@ impl Local<'_> {
         let core = self.core();
         let mut heads = core.heads.borrow_mut();
         let task = heads[level.level()].pop();
+        core.n_heads
+            .set(core.n_heads.get() - usize::from(task.is_some()));
         if heads[level.level()].is_empty() {
             core.head_marks.set(core.head_marks.get().without(level));
         }
@@ -399,14 +410,12 @@ impl Local<'_> {
         task
     }
 
-    /// Lets the monitor know whether something is here that nobody can steal.
+    /// Lets others know how much is here that nobody can steal.
     #[inline]
     fn note_private(&self) {
         let core = self.core();
-        let has_some = core.lifo.get().is_some() || !core.head_marks.get().is_empty();
-        self.vcpu()
-            .has_private
-            .store(has_some.into(), Ordering::Relaxed);
+        let n_private = usize::from(core.lifo.get().is_some()) + core.n_heads.get();
+        self.vcpu().n_private.store(n_private, Ordering::Relaxed);
     }
 
     fn empty_inbox(&self) {
@@ -628,6 +637,7 @@ impl Local<'_> {
         let header = task.header();
         let shared = self.shared();
         // First: who goes on with the task may look.
+        shared.note_unstuck(header.id());
         shared.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
         self.task.set(None);
         header.note_run(self.charged.get(), ran);
@@ -635,7 +645,6 @@ impl Local<'_> {
         let counters = &self.vcpu().counters;
         counters.weak_executions.fetch_add(1, Ordering::Relaxed);
         header.set_running_on(None);
-        shared.note_unstuck(header.id());
         if has_ended {
             return shared.finish_elsewhere(task);
         }
@@ -834,13 +843,10 @@ impl Local<'_> {
     }
 
     fn count_inversions(&self, level: Priority) {
-        let elsewhere = self.shared().waiting_elsewhere(self.core().index);
-        let here = self.levels_here(self.vcpu());
-        let ready = LevelSet::from_bits(elsewhere.bits() | here.bits());
-        if let Some(most_urgent) = ready.most_urgent()
-            && most_urgent > level
-            && self.shared().waits_really(most_urgent)
-        {
+        let private = self.private_levels(self.vcpu());
+        let waits = |above: Priority| private.has(above) || self.shared().waits_really(above);
+        let mut above = Priority::ALL.into_iter().filter(|other| *other > level);
+        if above.any(waits) {
             add_own(&self.vcpu().counters.inversions, 1);
         }
     }

@@ -46,6 +46,18 @@ const HELD: u32 = 0;
 const ASKED: u32 = 1;
 const TAKEN: u32 = 2;
 
+/// What became of [`Grip::take`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Take {
+    /// The holder is weak from now on.
+    Taken,
+    /// The holder was busy, or got busy first.
+    Kept,
+    /// The host does not let this process order its threads.
+    Refused,
+}
+
 /// One thread's hold on a vCPU.
 #[derive(Debug)]
 pub(crate) struct Grip {
@@ -79,6 +91,11 @@ impl Grip {
         self.busy.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether somebody else has the vCPU for good. For the holder.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.hold.load(Ordering::Relaxed) == TAKEN
+    }
+
     /// A poll has ended, or wants the core; `false` if the vCPU is lost.
     #[inline]
     pub(crate) fn tighten(&self, idle: &IdleSet) -> bool {
@@ -109,7 +126,7 @@ impl Grip {
     pub(crate) fn while_held<R>(&self, idle: &IdleSet, body: impl FnOnce() -> R) -> Option<R> {
         if self.busy.load(Ordering::Relaxed) == 1 {
             // Between polls, where it cannot be taken; or lost before.
-            return (self.hold.load(Ordering::Relaxed) != TAKEN).then(body);
+            return (!self.is_lost()).then(body);
         }
         if !self.tighten(idle) {
             return None;
@@ -121,21 +138,28 @@ impl Grip {
 
     /// Takes the vCPU from its holder if that is in a poll and, once it cannot
     /// leave it unseen, `is_still` what the caller meant.
-    pub(crate) fn take(&self, idle: &IdleSet, is_still: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn take(&self, idle: &IdleSet, is_still: impl FnOnce() -> bool) -> Take {
         let asked = self
             .hold
             .compare_exchange(HELD, ASKED, Ordering::AcqRel, Ordering::Relaxed);
         if asked.is_err() {
-            return false;
+            return Take::Kept;
         }
         let is_ordered = idle.heavy_barrier();
         let is_free = is_ordered && self.busy.load(Ordering::Acquire) == 0 && is_still();
         if is_free {
-            return self.settle(TAKEN).is_ok();
+            return match self.settle(TAKEN) {
+                Ok(()) => Take::Taken,
+                Err(_) => Take::Kept,
+            };
         }
         // Or the holder has settled it already, to the same.
         let _ = self.settle(HELD);
-        false
+        if is_ordered {
+            Take::Kept
+        } else {
+            Take::Refused
+        }
     }
 
     /// The holder itself gives the vCPU away, in the middle of a poll; `false`

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use super::local::on_current;
 use super::park::Parker;
-use super::{Grip, Vcpu};
+use super::{Grip, Take, Vcpu};
 use crate::config::WeakClass;
 use crate::coroutine::CoroutineId;
+use crate::preempt;
 use crate::scheduler::Shared;
 
 /// Weak threads at once, for each vCPU.
@@ -32,7 +33,7 @@ pub(crate) struct Handoffs {
     pub(crate) n_weak: AtomicUsize,
     pub(crate) n_handoffs: AtomicU64,
     /// Times a stuck coroutine kept its vCPU because there were too many weak
-    /// threads, or no thread could be made.
+    /// threads, no thread could be made, or the barrier was refused.
     pub(crate) n_refused: AtomicU64,
     /// Coroutines on weak threads.
     stuck: Mutex<Vec<CoroutineId>>,
@@ -59,8 +60,9 @@ impl Shared {
     /// another one.
     pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
         let _entered = self.tokio.enter();
+        let niceness = getpriority_process(None).ok();
         while super::run(self, vcpu) == Left::Lost {
-            if !restore_priority() {
+            if !restore_niceness(niceness) {
                 return;
             }
             match self.wait_as_spare() {
@@ -121,10 +123,19 @@ impl Shared {
             id = vcpu.running_id.load(Ordering::Relaxed);
             vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
-        if !grip.take(&self.idle, is_still) {
+        // Held until the thread is what weak ones are: should its poll end
+        // meanwhile, it waits for this in `note_unstuck`, and becomes what it
+        // was only afterwards.
+        let mut stuck = self.handoffs.stuck.lock();
+        let take = grip.take(&self.idle, is_still);
+        if take == Take::Refused {
+            self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        if take != Take::Taken {
+            drop(stuck);
             return self.keep_spare(spare);
         }
-        self.handoffs.stuck.lock().push(CoroutineId(id));
+        stuck.push(CoroutineId(id));
         if self.config.weak_class == WeakClass::Nice {
             let thread = Pid::from_raw(grip.thread.load(Ordering::Relaxed));
             // Refused by a filter or a limit: it then competes as an equal.
@@ -228,13 +239,14 @@ impl Shared {
     }
 }
 
-/// Gives this thread its old niceness back; `false` if the host does not let
-/// it: then the thread should end.
-fn restore_priority() -> bool {
-    let Ok(now) = rustix::process::getpriority_process(None) else {
-        return true;
-    };
-    now < WEAK_NICE || setpriority_process(None, 0).is_ok()
+/// Gives this thread the niceness back that it began with; `false` if the host
+/// does not let it: then the thread should end.
+fn restore_niceness(began_with: Option<i32>) -> bool {
+    match (began_with, getpriority_process(None)) {
+        (Some(old), Ok(now)) => now == old || setpriority_process(None, old).is_ok(),
+        // Where it cannot be read it was not changed either.
+        _ => true,
+    }
 }
 
 /// Linux rounds sleeps up by 50 µs unless a thread asks for better.
@@ -251,9 +263,20 @@ pub(crate) fn precise_timers() {
 ///
 /// Where a started stack keeps the thread at its vCPU, or there are too many
 /// such threads already, the code runs all the same and the vCPU waits.
+///
+/// Afterwards the coroutine is asked to make way: its next safepoint takes it
+/// back to a vCPU.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
-    body()
+    let result = body();
+    on_current(|local| {
+        let grip = local.grip();
+        if grip.is_lost() {
+            // Nobody else raises the word of a thread without a vCPU.
+            grip.preempt.fetch_or(preempt::SLICE, Ordering::Relaxed);
+        }
+    });
+    result
 }
 
 /// Ends the process when a thread of the scheduler unwinds. Bodies, their

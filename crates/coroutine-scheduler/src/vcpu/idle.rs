@@ -20,7 +20,9 @@
 //! barriers are unequal where Linux lets them: the sleeper's is a `membarrier`
 //! on all running threads (a few microseconds), the maker's only keeps the
 //! compiler from reordering. Threads that are no vCPU, and kernels without it,
-//! use full fences on both sides.
+//! use full fences on both sides. One that is refused later (a filter came) is
+//! made up for by the monitor, which looks for work beside sleepers; vCPUs are
+//! not taken then.
 
 use std::sync::atomic::compiler_fence;
 

@@ -52,7 +52,7 @@ use inbox::Inbox;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
-pub(crate) use grip::{CoreCell, Grip, Holder};
+pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
     Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
 };
@@ -73,9 +73,8 @@ pub(crate) struct Vcpu {
     pub(crate) parker: Parker,
     /// Started stacks, which keep the thread at this vCPU.
     pub(crate) n_stacks: AtomicUsize,
-    /// Whether something is in its LIFO slot or at its heads, where nobody
-    /// steals.
-    pub(crate) has_private: AtomicU8,
+    /// How many are in its LIFO slot and at its heads, where nobody steals.
+    pub(crate) n_private: AtomicUsize,
     /// What it runs: a count of runs, and the level plus 1 in the low byte; the
     /// byte is 0 between coroutines.
     pub(crate) running: AtomicU64,
@@ -124,7 +123,7 @@ impl Vcpu {
             timers: Arc::default(),
             parker: Parker::default(),
             n_stacks: AtomicUsize::new(0),
-            has_private: AtomicU8::new(0),
+            n_private: AtomicUsize::new(0),
             running: AtomicU64::new(0),
             running_id: AtomicU64::new(0),
             slice_start_ticks: AtomicU64::new(0),
@@ -171,7 +170,8 @@ impl Vcpu {
     pub(crate) fn n_ready(&self) -> usize {
         let deques: usize = self.stealers.iter().map(Stealer::len).sum();
         let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
-        deques + self.inbox.len() + pinned + self.realtime.lock().len()
+        let private = self.n_private.load(Ordering::Relaxed);
+        deques + self.inbox.len() + pinned + self.realtime.lock().len() + private
     }
 
     /// The same and what it runs, without locks: for placing.
@@ -226,7 +226,7 @@ impl Vcpu {
 
     /// Something is here that no other vCPU can take.
     pub(crate) fn has_private_work(&self) -> bool {
-        self.has_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
+        self.n_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
     }
 
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
