@@ -19,7 +19,7 @@
 //!
 //! Start with [`lab`] (what a workload is given), then [`jit`], [`cross_arch`],
 //! [`schedule`] and [`perf`]; [`contest`] runs whole processes, [`in_process`] runs guests in
-//! this one. The other suites of the KPI table arrive with their subsystems.
+//! this one; [`gate`] has the bodies by which two builds are compared. The other suites of the KPI table arrive with their subsystems.
 
 #![deny(unsafe_code)]
 
@@ -40,6 +40,8 @@ pub mod cross_arch;
 pub mod jit;
 pub mod perf;
 pub mod schedule;
+
+pub mod gate;
 
 pub use cross_arch::CrossArchBenchmark;
 pub use jit::JitBenchmark;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{IdError, MetricError};
+use crate::histogram::PercentileCurve;
 use crate::metrics::Metrics;
 use crate::report;
 use crate::sample::{Event, Phase, Sample};
@@ -209,6 +210,7 @@ pub struct BenchmarkResult {
     pub(crate) status: Status,
     pub(crate) metrics: Vec<Metrics>,
     pub(crate) samples: Vec<Sample>,
+    pub(crate) curves: Vec<PercentileCurve>,
     pub(crate) kpis: Vec<MeasuredKpi>,
     pub(crate) warnings: Vec<String>,
 }
@@ -223,6 +225,7 @@ impl BenchmarkResult {
             status: Status::Pass,
             metrics: Vec::new(),
             samples: Vec::new(),
+            curves: Vec::new(),
             kpis: Vec::new(),
             warnings: Vec::new(),
         }
@@ -259,6 +262,11 @@ impl BenchmarkResult {
     /// Adds raw samples.
     pub fn extend_samples(&mut self, samples: impl IntoIterator<Item = Sample>) {
         self.samples.extend(samples);
+    }
+
+    /// Adds the shape of a distribution of single values.
+    pub fn push_curve(&mut self, curve: PercentileCurve) {
+        self.curves.push(curve);
     }
 
     /// Records the value of a KPI row, in any unit that converts to the row's.
@@ -333,6 +341,12 @@ impl BenchmarkResult {
     #[must_use]
     pub fn samples(&self) -> &[Sample] {
         &self.samples
+    }
+
+    /// Its distributions of single values, in the order they were added.
+    #[must_use]
+    pub fn curves(&self) -> &[PercentileCurve] {
+        &self.curves
     }
 
     /// The values it measured for KPI rows.

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::fingerprint::{Context, UNKNOWN};
+use crate::gate::{GateReport, Verdict};
 use crate::kpi::KpiEntry;
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -31,6 +32,15 @@ pub fn report(report: &Report, width: usize) -> String {
     if !metrics.rows.is_empty() {
         out.push('\n');
         out.push_str(&metrics.render(width));
+    }
+    let percentiles = percentiles_table(&report.benchmarks);
+    if !percentiles.rows.is_empty() {
+        out.push('\n');
+        out.push_str(&percentiles.render(width));
+    }
+    if let Some(gate) = &report.gate {
+        out.push('\n');
+        out.push_str(&comparisons(gate, width));
     }
     if !report.warnings.is_empty() {
         out.push('\n');
@@ -140,11 +150,88 @@ pub fn result(result: &BenchmarkResult) -> String {
             );
         }
     }
+    for curve in result.curves() {
+        line(
+            &mut out,
+            format_args!(
+                "  {}: median {}, p99 {}, max {} ({} values)",
+                curve.name(),
+                curve.unit().of(curve.at(0.5)),
+                curve.unit().of(curve.at(0.99)),
+                curve.unit().of(curve.max()),
+                curve.count()
+            ),
+        );
+    }
     for kpi in result.kpis() {
         line(
             &mut out,
             format_args!("  KPI {}: {}", kpi.id(), kpi.unit().of(kpi.value())),
         );
+    }
+    out
+}
+
+/// A table with one row per distribution of single values.
+fn percentiles_table(results: &[BenchmarkResult]) -> Table {
+    let mut table = Table::new(&["distribution", "n", "p50", "p90", "p99", "p99.9", "max"]);
+    for result in results {
+        for curve in result.curves() {
+            let show = |value: f64| curve.unit().of(value).to_string();
+            table.row([
+                format!("{} {}", result.id(), curve.name()),
+                curve.count().to_string(),
+                show(curve.at(0.5)),
+                show(curve.at(0.9)),
+                show(curve.at(0.99)),
+                show(curve.at(0.999)),
+                show(curve.max()),
+            ]);
+        }
+    }
+    table
+}
+
+/// The comparison with another build: a table, then a line per reason.
+#[must_use]
+pub fn comparisons(gate: &GateReport, width: usize) -> String {
+    let mut table = Table::new(&[
+        "compared", "pairs", "base", "change", "ratio", "99 %", "verdict",
+    ]);
+    for comparison in &gate.comparisons {
+        let time = |ns| optional(ns, |ns| Unit::Nanosecond.of(ns).to_string());
+        table.row([
+            comparison.id.clone(),
+            comparison.pairs().count().to_string(),
+            time(comparison.base_ns()),
+            time(comparison.change_ns()),
+            optional(comparison.ratio, |ratio| format!("{ratio:.4}")),
+            optional(comparison.interval, |i| {
+                format!("{:.4} to {:.4}", i.lo, i.hi)
+            }),
+            comparison.verdict.to_string(),
+        ]);
+    }
+    let mut out = table.render(width);
+    for comparison in &gate.comparisons {
+        if comparison.verdict != Verdict::Unchanged || comparison.cause.is_some() {
+            let cause = comparison
+                .cause
+                .map_or(String::new(), |cause| format!(" ({cause})"));
+            line(
+                &mut out,
+                format_args!(
+                    "{}{cause}: {}: {}",
+                    comparison.verdict, comparison.id, comparison.reason
+                ),
+            );
+        }
+        for warning in &comparison.warnings {
+            line(
+                &mut out,
+                format_args!("warning: {}: {warning}", comparison.id),
+            );
+        }
     }
     out
 }
