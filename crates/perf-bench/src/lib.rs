@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Not here: any knowledge of what is measured (virtual machines included), and
-//! threads or processes (the caller spawns those). A wrong answer is never a number: results that are not `pass` lend no value
-//! to a KPI row, and no NaN or infinity enters a report.
+//! threads or processes (the caller spawns those). A wrong answer is never a
+//! number: results that are not `pass` lend no value to a KPI row, and no NaN or
+//! infinity enters a report.
 //!
 //! # Benchmark a function of one's own
 //!
@@ -61,6 +62,11 @@ pub mod sample;
 pub mod sampler;
 pub mod stats;
 
+#[allow(
+    unsafe_code,
+    reason = "an allocator that counts and hands on: rules N1, N2"
+)]
+pub mod alloc;
 pub mod histogram;
 pub mod metrics;
 pub mod result;

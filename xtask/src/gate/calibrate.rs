@@ -168,43 +168,6 @@ fn so_far(rows: &[Calibration]) -> String {
     rows.join("; ")
 }
 
-/// The rates as a table with Wilson's intervals at 95 %.
-pub(super) fn table(rows: &[Calibration]) -> String {
-    let percent = |rate: Rate| {
-        let interval = rate.interval();
-        format!(
-            "{:.1} % [{:.1}, {:.1}]",
-            100.0 * rate.share(),
-            100.0 * interval.lo,
-            100.0 * interval.hi
-        )
-    };
-    let mut text = String::new();
-    for row in rows {
-        text.push_str(&format!(
-            "{:<14} of {}: alarms {}, confirmed {}",
-            row.id,
-            row.confirmed_alarms.trials,
-            percent(row.screen_alarms),
-            percent(row.confirmed_alarms)
-        ));
-        for detection in &row.detection {
-            text.push_str(&format!(
-                ", +{} % found {}",
-                100.0 * detection.effect,
-                percent(detection.found)
-            ));
-        }
-        text.push_str(&format!(", {:.1} s each", row.seconds));
-        text.push_str(if row.is_advisory() {
-            ", advisory\n"
-        } else {
-            "\n"
-        });
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@
 //!  calibrate the same build against itself, many times
 //! ```
 //!
-//! What is measured is in benches/src/gate.rs, how it is judged in
+//! What is measured is in benches/src/gate/, how it is judged in
 //! `perf_bench::gate`.
 
 mod build;
@@ -20,7 +20,8 @@ mod talk;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Rules};
+use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Kind, Rules};
+use perf_bench::report::text;
 use perf_bench::{Context, Format, KpiTable, Report};
 
 use crate::bench::build_info;
@@ -233,7 +234,9 @@ fn judge(
         if bench.count(benchmark)?.is_none() {
             return Ok(None);
         }
-        let Some(callgrind) = callgrind.filter(|_| benchmark.invalid.is_none()) else {
+        // Counts follow the thread that asks, and other threads do the work.
+        let is_countable = benchmark.invalid.is_none() && benchmark.kind != Kind::Threaded;
+        let Some(callgrind) = callgrind.filter(|_| is_countable) else {
             continue;
         };
         match bench.count_instructions(callgrind, benchmark)? {
@@ -322,7 +325,7 @@ fn calibrate(
         tell("interrupted: calibration.json stays as it was");
         return Ok(Outcome::Interrupted);
     };
-    print_text(&calibrate::table(&rows))?;
+    print_text(&text::calibration(&rows, output_width()))?;
     let path = calibrate::store(workspace, rows)?;
     tell(format_args!("written to {}", path.display()));
     Ok(Outcome::Fine)

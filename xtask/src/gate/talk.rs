@@ -1,5 +1,5 @@
 //! One worker that answers requests, seen from outside. Written by
-//! benches/src/gate.rs.
+//! benches/src/gate/.
 //!
 //! Whatever it does wrong (an end, silence, nonsense) is a [`Fault`] with the
 //! reason: evidence about a build, not an error of ours.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use perf_bench::gate::{Kind, Verdict};
+use perf_bench::gate::Verdict;
 
 use super::measure::Layout;
 use super::*;
@@ -316,8 +316,8 @@ fn calibration_counts_alarms_and_what_is_found() {
         (row.detection[0].found.hits, row.detection[0].found.trials),
         (2, 2)
     );
-    let table = calibrate::table(std::slice::from_ref(row));
-    assert!(table.contains("+10 % found 100.0 % ["), "{table}");
+    let table = text::calibration(std::slice::from_ref(row), 100);
+    assert!(table.contains("+10 %: 100.0 % ["), "{table}");
 }
 
 fn listed(id: &str) -> Listed {

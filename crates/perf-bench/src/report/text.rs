@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::fingerprint::{Context, UNKNOWN};
-use crate::gate::{GateReport, Verdict};
+use crate::gate::{Calibration, GateReport, Rate, Verdict};
 use crate::kpi::KpiEntry;
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -192,7 +192,8 @@ fn percentiles_table(results: &[BenchmarkResult]) -> Table {
     table
 }
 
-/// The comparison with another build: a table, then a line per reason.
+/// The comparison with another build: a table, a line per reason, then how often
+/// such a verdict is wrong.
 #[must_use]
 pub fn comparisons(gate: &GateReport, width: usize) -> String {
     let mut table = Table::new(&[
@@ -209,7 +210,10 @@ pub fn comparisons(gate: &GateReport, width: usize) -> String {
             optional(comparison.interval, |i| {
                 format!("{:.4} to {:.4}", i.lo, i.hi)
             }),
-            comparison.verdict.to_string(),
+            match comparison.advisory {
+                true => format!("{}, advisory", comparison.verdict),
+                false => comparison.verdict.to_string(),
+            },
         ]);
     }
     let mut out = table.render(width);
@@ -233,7 +237,54 @@ pub fn comparisons(gate: &GateReport, width: usize) -> String {
             );
         }
     }
+    out.push('\n');
+    out.push_str(&calibration(&gate.calibration, width));
     out
+}
+
+/// Measured error rates of the gate: a table with Wilson's intervals at 95 %, or
+/// one line if they were never measured here.
+#[must_use]
+pub fn calibration(rows: &[Calibration], width: usize) -> String {
+    if rows.is_empty() {
+        return "error rates of this gate: not measured on this machine\n".to_owned();
+    }
+    let show = |rate: Rate| {
+        let interval = rate.interval();
+        format!(
+            "{:.1} % [{:.1}, {:.1}]",
+            100.0 * rate.share(),
+            100.0 * interval.lo,
+            100.0 * interval.hi
+        )
+    };
+    let mut table = Table::new(&[
+        "error rates",
+        "gates",
+        "alarms",
+        "confirmed",
+        "s each",
+        "finds",
+    ]);
+    for row in rows {
+        let mut finds: Vec<String> = row
+            .detection
+            .iter()
+            .map(|d| format!("+{} %: {}", format_number(100.0 * d.effect), show(d.found)))
+            .collect();
+        if row.is_advisory() {
+            finds.push("advisory".to_owned());
+        }
+        table.row([
+            row.id.clone(),
+            row.confirmed_alarms.trials.to_string(),
+            show(row.screen_alarms),
+            show(row.confirmed_alarms),
+            format!("{:.1}", row.seconds),
+            finds.join(", "),
+        ]);
+    }
+    table.render(width)
 }
 
 fn headline(metrics: &Metrics) -> String {
