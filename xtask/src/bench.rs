@@ -16,6 +16,7 @@ use perf_bench::{
 };
 use serde_json::Value;
 
+use crate::baseline::{self, Baseline, parse_name};
 use crate::peers;
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
@@ -53,7 +54,9 @@ Examples:
   cargo xtask bench                everything, with more rounds and long guests
   cargo xtask bench jit/           benchmarks with `jit/` in their name
   cargo xtask bench interp.mips    the benchmark that measures this KPI row
-  cargo xtask bench --list         names, and the rows they measure")]
+  cargo xtask bench --list         names, and the rows they measure
+  cargo xtask bench --save before  keeps the run under a name
+  cargo xtask bench --baseline before   shows a kept run beside this one")]
 pub(crate) struct Args {
     /// Runs benchmarks whose name, or one of whose KPI rows, contains this text.
     filter: Option<String>,
@@ -63,6 +66,12 @@ pub(crate) struct Args {
     /// Lists benchmarks and runs none.
     #[arg(long)]
     list: bool,
+    /// Keeps this run under that name, in target/bench/baselines/.
+    #[arg(long, value_name = "NAME", value_parser = parse_name, conflicts_with = "list")]
+    save: Option<String>,
+    /// Shows the run kept under that name beside this one, if it is of this machine.
+    #[arg(long, value_name = "NAME", value_parser = parse_name, conflicts_with = "list")]
+    baseline: Option<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
@@ -70,7 +79,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let table_text = std::fs::read_to_string(&table_path)
         .with_context(|| format!("cannot read {}", table_path.display()))?;
     let table = KpiTable::parse(&table_text)?;
-    // Before any work: a run that cannot be written down should not start.
+    // Before any work: a run that cannot be compared or written down should not start.
+    let baseline = args.baseline.as_ref();
+    let baseline = baseline
+        .map(|name| Baseline::load(workspace, name, args.quick))
+        .transpose()?;
     let run_dir = match args.list {
         true => None,
         false => {
@@ -135,8 +148,23 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
     let filed = file_run(&run_dir, is_whole(args, &end))?;
     print_text(&report.to_text(output_width()))?;
+    if let Some(baseline) = baseline {
+        let beside = baseline.compare(&report, output_width())?;
+        write_file(&run_dir.join("baseline.txt"), &beside)?;
+        print_text(&format!("\n{beside}"))?;
+    }
     let seconds = started.elapsed().as_secs_f64();
     tell(format_args!("\n{filed}; it took {seconds:.0} s"));
+    match &args.save {
+        Some(name) if end == End::Interrupted => {
+            tell(format_args!("not kept as {name}: the run was interrupted"))
+        }
+        Some(name) => {
+            let path = baseline::save(workspace, name, args.quick, &report)?;
+            tell(format_args!("kept as {}", path.display()));
+        }
+        None => {}
+    }
     Ok(outcome(&report, &end))
 }
 
@@ -578,6 +606,8 @@ mod tests {
             filter: None,
             quick: true,
             list: false,
+            save: None,
+            baseline: None,
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod workspace;
 
+mod baseline;
 mod bench;
 mod compare;
 mod gate;

@@ -91,6 +91,16 @@ impl Workspace {
         })
     }
 
+    /// An empty one: for tests.
+    #[cfg(test)]
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self {
+            target: dir.join("target"),
+            root: dir,
+            metadata: Value::Null,
+        }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

@@ -48,7 +48,8 @@
 //! [`clock`] and [`timer`] measure; [`units`] says in what; [`sample`] and
 //! [`sampler`] keep the raw values; [`stats`] condenses them, [`histogram`] the single
 //! ones; [`metrics`], [`result`] and [`suite`] say what was run; [`kpi`] judges
-//! against targets, [`gate`] against another build; [`fingerprint`]
+//! against targets, [`gate`] against another build, [`baseline`] shows a stored run
+//! beside, [`history`] many; [`fingerprint`]
 //! says where; [`report`] renders; [`error`] lists what can go wrong.
 
 #![deny(unsafe_code)]
@@ -72,7 +73,9 @@ pub mod metrics;
 pub mod result;
 pub mod suite;
 
+pub mod baseline;
 pub mod gate;
+pub mod history;
 
 pub mod fingerprint;
 pub mod kpi;

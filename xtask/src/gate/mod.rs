@@ -6,6 +6,7 @@
 //!  measure   counters, then pairs of processes as perf_bench::gate asks
 //!  callgrind instructions
 //!  calibrate the same build against itself, many times
+//!  history   what earlier gates measured, and where it changed
 //! ```
 //!
 //! What is measured is in benches/src/gate/, how it is judged in
@@ -14,6 +15,7 @@
 mod build;
 mod calibrate;
 mod callgrind;
+mod history;
 mod measure;
 mod talk;
 
@@ -49,7 +51,8 @@ Examples:
   cargo xtask gate --base HEAD~1 interp/   one suite, against the commit before
   cargo xtask gate --quick                 fewer layouts and shorter runs
   cargo xtask gate --calibrate --aa 200 --inject 0.05
-                                           measures how often the gate is wrong here")]
+                                           measures how often the gate is wrong here
+  cargo xtask gate --history               what earlier gates measured, and where it changed")]
 pub(crate) struct Args {
     /// Benchmarks whose name contains this text.
     filter: Option<String>,
@@ -77,6 +80,10 @@ pub(crate) struct Args {
     #[arg(long, requires = "calibrate", default_value = "0.05", value_name = "SHARES",
           value_delimiter = ',', value_parser = parse_share)]
     inject: Vec<f64>,
+    /// Shows what earlier gates measured and at which commits it changed; measures
+    /// nothing.
+    #[arg(long, conflicts_with_all = ["calibrate", "base", "quick", "strict", "seed"])]
+    history: bool,
 }
 
 /// A share of work to add; below a thousandth a run of few iterations cannot
@@ -112,6 +119,10 @@ impl Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.history {
+        print_text(&history::show(workspace, args.filter.as_deref())?)?;
+        return Ok(Outcome::Fine);
+    }
     let base = match args.calibrate {
         true => None,
         false => Some(find_base(workspace, args.base.as_deref())?),
@@ -181,14 +192,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let mut report = Report::new(context, Vec::new(), &KpiTable::empty());
     report.gate = Some(gate);
     report.warnings.append(&mut notes);
-    let run = make_run_dir(&workspace.target().join("gate"), &time_stamp())?;
+    let time = time_stamp();
+    let run = make_run_dir(&workspace.target().join("gate"), &time)?;
+    let kept = history::keep(workspace, &evidence, &time, &report.context)?;
     for &format in Format::ALL {
         write_file(&run.join(format.file_name()), &report.render(format))?;
     }
     print_text(&report.to_text(output_width()))?;
     let seconds = started.elapsed().as_secs_f64();
     tell(format_args!(
-        "\nwritten to {}; measuring took {seconds:.0} s",
+        "\nwritten to {}; {kept}; measuring took {seconds:.0} s",
         run.display()
     ));
     outcome(code)

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use crate::baseline::Moved;
 use crate::fingerprint::{Context, UNKNOWN};
 use crate::gate::{Calibration, GateReport, Rate, Verdict};
 use crate::kpi::KpiEntry;
@@ -282,6 +283,23 @@ pub fn calibration(rows: &[Calibration], width: usize) -> String {
             show(row.confirmed_alarms),
             format!("{:.1}", row.seconds),
             finds.join(", "),
+        ]);
+    }
+    table.render(width)
+}
+
+/// Values beside those of a stored run.
+#[must_use]
+pub fn moved(values: &[Moved], width: usize) -> String {
+    let mut table = Table::new(&["beside the baseline", "unit", "then", "now", "ratio", "is"]);
+    for value in values {
+        table.row([
+            value.id.clone(),
+            value.unit.symbol().to_owned(),
+            format_number(value.before),
+            format_number(value.now),
+            optional(value.ratio(), |ratio| format!("{ratio:.3}")),
+            value.word().to_owned(),
         ]);
     }
     table.render(width)

@@ -5,7 +5,8 @@
 //! neighbour does not move, with its error; [`sequential`] decides from growing
 //! data without paying for the peeking; [`bootstrap`] gives intervals where no
 //! formula is known; [`multiple`] corrects for many tests; [`proportion`] is for
-//! rates that were counted. All are checked against SciPy.
+//! rates that were counted; [`changepoint`] finds steps in a long series. What SciPy has,
+//! is checked against it.
 //!
 //! What these functions refuse (no samples, a NaN, a level outside 0 to 1) is a
 //! mistake in the calling code and panics; what may come from a measurement is
@@ -17,6 +18,7 @@ pub mod distribution;
 pub mod trimmed;
 
 pub mod bootstrap;
+pub mod changepoint;
 pub mod multiple;
 pub mod proportion;
 pub mod sequential;
