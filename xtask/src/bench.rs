@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::baseline::{self, Baseline, parse_name};
 use crate::peers;
+use crate::stored::STORED;
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
     Interrupt, Outcome, Workspace, file_run, make_run_dir, output_width, print_text, tell,
@@ -123,11 +124,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     )
     .inspect_err(|_| remove_unused())?;
     gathering.add_to_plan(planned_peers);
+    for stored in STORED {
+        gathering.add_to_plan(stored.planned(args.filter.as_deref()));
+    }
     if let Some(built) = peers
         && matches!(end, End::Done | End::OutOfTime)
     {
         gathering.run_peers(built, args, &interrupt, &mut end)?;
     }
+    gathering.add_stored(workspace);
     gathering.progress.clear();
 
     if let Some(names) = &gathering.nothing_selected {
@@ -343,6 +348,23 @@ impl Gathering {
         self.results.push(result);
         self.running = None;
         Ok(())
+    }
+
+    /// Adds what other verbs have measured. A damaged file of theirs spoils their
+    /// rows only.
+    fn add_stored(&mut self, workspace: &Workspace) {
+        for stored in STORED {
+            let id = stored.planned(None).id;
+            let is_selected = |planned: &Planned| planned.id == id && planned.selected;
+            if !self.plan.iter().any(is_selected) {
+                continue;
+            }
+            match stored.read(workspace) {
+                Ok(Ok(result)) => self.results.push(result),
+                Ok(Err(reason)) => self.skipped.push((id, reason)),
+                Err(error) => self.skipped.push((id, format!("{error:#}"))),
+            }
+        }
     }
 
     /// Every KPI row without a value gets a reason among the warnings.

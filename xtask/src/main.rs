@@ -6,6 +6,7 @@
 //!  gate ──spawns──> vm-bench-worker gate of two builds ──answers──> verdicts
 //!  bench, compare --suite sched ──spawn──> benches/peers ──JSON lines──> ratios
 //!  sim ──spawns──> sched-sim: tables, pictures
+//!  gate --calibrate, coverage ──files──> bench
 //!  test, tidy, codegen, guests, ci: cargo and the files of the tree
 //! ```
 //!
@@ -20,10 +21,12 @@ mod workspace;
 mod baseline;
 mod bench;
 mod compare;
+mod coverage;
 mod gate;
 mod peers;
 mod report;
 mod sim;
+mod stored;
 mod worker;
 
 mod ci;
@@ -70,6 +73,8 @@ enum Verb {
     Compare(compare::Args),
     /// Says whether a change is slower than its base, with an exit status for CI.
     Gate(gate::Args),
+    /// Says which share of the product's lines the tests run.
+    Coverage(coverage::Args),
     /// Compares scheduling policies on a simulated machine.
     Sim(sim::Args),
     /// Rebuilds the guest programs of the benchmarks, or checks them.
@@ -114,6 +119,7 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Compare(args) => compare::run(&workspace, &args),
         Verb::Gate(args) => gate::run(&workspace, &args),
+        Verb::Coverage(args) => coverage::run(&workspace, &args),
         Verb::Sim(_) => sim::run(&workspace),
         Verb::Guests(args) => guests(&workspace, &args),
         Verb::Codegen(args) => codegen::run(&workspace, &args),

@@ -554,6 +554,32 @@ fn what_calibration_cannot_vouch_for_is_advisory() {
 }
 
 #[test]
+fn calibrations_of_several_nights_add_up() {
+    let rate = |hits, trials| Rate { hits, trials };
+    let night = |effects: &[f64], trials, seconds| Calibration {
+        id: "s/a".to_owned(),
+        screen_alarms: rate(1, trials),
+        confirmed_alarms: rate(0, trials),
+        detection: effects
+            .iter()
+            .map(|&effect| Detection {
+                effect,
+                found: rate(9, 10),
+            })
+            .collect(),
+        seconds,
+    };
+    let sum = night(&[0.05], 100, 1.0).with(&night(&[0.05, 0.1], 300, 2.0));
+    assert_eq!(
+        (sum.screen_alarms, sum.confirmed_alarms),
+        (rate(2, 400), rate(0, 400))
+    );
+    let found: Vec<Rate> = sum.detection.iter().map(|d| d.found).collect();
+    assert_eq!(found, [rate(18, 20), rate(9, 10)]);
+    assert!((sum.seconds - 1.75).abs() < 1e-12);
+}
+
+#[test]
 fn a_stored_base_serves_counters_only() {
     let stored = |b: &mut BenchmarkEvidence| b.base = Base::Stored;
     let found = one(&SLOWER, stored, 1);

@@ -13,7 +13,7 @@
 //! `perf_bench::gate`.
 
 mod build;
-mod calibrate;
+pub(crate) mod calibrate;
 mod callgrind;
 mod history;
 mod measure;
@@ -80,6 +80,9 @@ pub(crate) struct Args {
     #[arg(long, requires = "calibrate", default_value = "0.05", value_name = "SHARES",
           value_delimiter = ',', value_parser = parse_share)]
     inject: Vec<f64>,
+    /// Adds to the rates measured before on this CPU instead of replacing them.
+    #[arg(long, requires = "calibrate")]
+    add: bool,
     /// Shows what earlier gates measured and at which commits it changed; measures
     /// nothing.
     #[arg(long, conflicts_with_all = ["calibrate", "base", "quick", "strict", "seed"])]
@@ -159,6 +162,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     };
     for benchmark in &mut evidence.benchmarks {
         let row = calibration
+            .rows
             .iter()
             .find(|row| row.id == benchmark.id.to_string());
         benchmark.advisory = row.is_some_and(|row| row.is_advisory());
@@ -179,7 +183,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     };
     gate.reproduce = base.map(|base| reproduce(args, &base, seed));
-    gate.calibration = calibration;
+    gate.calibration = calibration.rows;
     let code = gate.exit_code();
 
     let mut context = Context::detect(build_info(workspace));
@@ -333,14 +337,24 @@ fn calibrate(
     let Some(benchmarks) = select(&mut bench, args.filter.as_deref(), &mut Vec::new())? else {
         return Ok(Outcome::Interrupted);
     };
-    let measured = calibrate::measure(&mut bench, &benchmarks, args.aa, &args.inject)?;
-    let Some(rows) = measured else {
-        tell("interrupted: calibration.json stays as it was");
-        return Ok(Outcome::Interrupted);
+    let earlier = match args.add {
+        true => calibrate::load(workspace, &mut Vec::new())?.rows,
+        false => Vec::new(),
     };
-    print_text(&text::calibration(&rows, output_width()))?;
-    let path = calibrate::store(workspace, rows)?;
-    tell(format_args!("written to {}", path.display()));
+    let revision = build_info(workspace).git.revision;
+    let mut kept = None;
+    let is_whole = calibrate::measure(&mut bench, &benchmarks, args.aa, &args.inject, |rows| {
+        kept = Some(calibrate::store(workspace, &earlier, rows, &revision)?);
+        Ok(())
+    })?;
+    if let Some((rows, path)) = kept {
+        print_text(&text::calibration(&rows, output_width()))?;
+        tell(format_args!("written to {}", path.display()));
+    }
+    if !is_whole {
+        tell("interrupted: the gates that came to their end count");
+        return Ok(Outcome::Interrupted);
+    }
     Ok(Outcome::Fine)
 }
 

@@ -307,8 +307,14 @@ fn calibration_counts_alarms_and_what_is_found() {
     let mut scripts = Scripts::write("calibrate", [FINE, FINE]);
     let mut bench = Bench::new(&mut scripts, settings(PATIENT), &interrupt);
     let benchmarks = select(&mut bench, None, &mut Vec::new()).unwrap().unwrap();
-    let rows = calibrate::measure(&mut bench, &benchmarks, 2, &[0.1]).unwrap();
-    let [row] = &rows.unwrap()[..] else {
+    let mut trials = Vec::new();
+    let is_whole = calibrate::measure(&mut bench, &benchmarks, 2, &[0.1], |rows| {
+        trials.push(rows.to_vec());
+        Ok(())
+    });
+    assert!(is_whole.unwrap());
+    assert_eq!(trials[0][0].confirmed_alarms.trials, 1);
+    let [row] = &trials[1][..] else {
         panic!("one benchmark")
     };
     assert_eq!((row.screen_alarms.hits, row.confirmed_alarms.hits), (0, 0));

@@ -241,6 +241,18 @@ impl Rate {
     }
 }
 
+impl std::ops::Add for Rate {
+    type Output = Self;
+
+    /// Of both counts together.
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            trials: self.trials + other.trials,
+        }
+    }
+}
+
 /// Measured error rates of the gate on one benchmark, on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
@@ -266,6 +278,29 @@ pub struct Detection {
 }
 
 impl Calibration {
+    /// The same with the gates of another calibration of the same benchmark. Effects
+    /// that only one of them injected are kept as they are.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        let (mine, theirs) = (
+            self.confirmed_alarms.trials as f64,
+            other.confirmed_alarms.trials as f64,
+        );
+        if mine + theirs > 0.0 {
+            self.seconds = (self.seconds * mine + other.seconds * theirs) / (mine + theirs);
+        }
+        self.screen_alarms = self.screen_alarms + other.screen_alarms;
+        self.confirmed_alarms = self.confirmed_alarms + other.confirmed_alarms;
+        for theirs in &other.detection {
+            let same = |mine: &&mut Detection| mine.effect == theirs.effect;
+            match self.detection.iter_mut().find(same) {
+                Some(mine) => mine.found = mine.found + theirs.found,
+                None => self.detection.push(*theirs),
+            }
+        }
+        self
+    }
+
     /// Whether the benchmark is too noisy here to fail a gate: there were false
     /// alarms, and more than 1 % of them cannot be ruled out, or fewer than 95 % of
     /// slowdowns of 5 % are found. A calibration too short to rule them out that saw
