@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use perf_bench::Timer;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
-use vm_runtime::{Engine, EngineKind, Outcome, Process, ProcessConfig, Stdio, build_engine};
+use vm_runtime::{
+    Engine, EngineKind, Outcome, Process, ProcessConfig, Stdio, build_engine_with, jit_config,
+};
 
 use crate::contest::difference;
 use crate::guests::{Guest, Size};
@@ -100,7 +102,10 @@ pub fn counted(lab: &Lab, guest: &Guest, kind: EngineKind) -> Result<Ended> {
     if let Some(ended) = lab.ended.get(kind, guest, lab.size()) {
         return Ok(ended);
     }
-    let ended = run_guest(lab, guest, lab.size(), &mut *build_engine(kind))?;
+    let mut config = jit_config(kind);
+    config.count_host_insts = true;
+    let mut engine = build_engine_with(kind, config);
+    let ended = run_guest(lab, guest, lab.size(), &mut *engine)?;
     lab.ended.keep(kind, guest, lab.size(), &ended);
     Ok(ended)
 }

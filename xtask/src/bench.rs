@@ -134,11 +134,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
     gathering.add_stored(workspace);
     gathering.progress.clear();
+    gathering.note_empty_plan();
 
     if let Some(names) = &gathering.nothing_selected {
         remove_unused();
         let filter = args.filter.as_deref().unwrap_or_default();
-        tell(format_args!("error: {}", nothing_selected(filter, names)));
+        let message = nothing_selected(filter, names, "--list");
+        tell(format_args!("error: {message}"));
         return Ok(Outcome::Unusable);
     }
     let Some(run_dir) = run_dir else {
@@ -298,6 +300,17 @@ impl Gathering {
             names.extend(planned.kpis.iter().cloned());
         }
         self.plan.push(planned);
+    }
+
+    /// A listing has no run that would say so.
+    fn note_empty_plan(&mut self) {
+        if !self.plan.iter().any(|planned| planned.selected) {
+            let all = self.plan.iter().flat_map(|planned| {
+                let rows = planned.kpis.iter().cloned();
+                std::iter::once(planned.id.clone()).chain(rows)
+            });
+            self.nothing_selected.get_or_insert_with(|| all.collect());
+        }
     }
 
     /// Runs the other schedulers, as one more benchmark. Where they cannot be
@@ -571,8 +584,9 @@ pub(crate) fn build_info(workspace: &Workspace) -> BuildInfo {
     }
 }
 
-/// The message for a filter that matches nothing, nearest names first.
-pub(crate) fn nothing_selected(filter: &str, names: &[String]) -> String {
+/// The message for a filter that matches nothing, nearest names first; `all`
+/// is where to find the others.
+pub(crate) fn nothing_selected(filter: &str, names: &[String], all: &str) -> String {
     let mut near: Vec<(usize, &str)> = names
         .iter()
         .map(|name| (nearness(filter, name), name.as_str()))
@@ -580,7 +594,7 @@ pub(crate) fn nothing_selected(filter: &str, names: &[String]) -> String {
     near.sort();
     let names: Vec<&str> = near.iter().take(5).map(|(_, name)| *name).collect();
     format!(
-        "nothing is called {filter:?}; near names: {}\n       all of them: --list",
+        "nothing is called {filter:?}; near names: {}\n       all of them: {all}",
         names.join(", ")
     )
 }
@@ -783,10 +797,24 @@ mod tests {
         assert_eq!(gathering.nothing_selected, None);
     }
 
+    /// It ended well, having printed nothing.
+    #[test]
+    fn a_listing_of_nothing_is_wrong_usage() {
+        let mut gathering = gathering();
+        gathering.note_empty_plan();
+        assert_eq!(gathering.nothing_selected, None);
+        for planned in &mut gathering.plan {
+            planned.selected = false;
+        }
+        gathering.note_empty_plan();
+        let names = gathering.nothing_selected.unwrap();
+        assert_eq!(names, ["s/a", "a.ns", "s/b", "b.ns"]);
+    }
+
     #[test]
     fn near_names_come_first() {
         let names = ["jit/compile", "interp/mips", "jit.cache_hit_ns"].map(str::to_owned);
-        let message = nothing_selected("jti/compile", &names);
+        let message = nothing_selected("jti/compile", &names, "--list");
         assert!(message.contains("near names: jit/compile"), "{message}");
         assert_eq!(nearness("mips", "interp/mips"), 0);
     }

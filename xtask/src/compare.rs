@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
@@ -158,8 +158,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
 }
 
 fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
-    let program = peers::build(workspace).map_err(anyhow::Error::msg)?;
-    let go = peers::build_go(workspace);
+    let run_dir = RunDir::make(workspace, &format!("{}-sched", time_stamp()))?;
+    let interrupt = Interrupt::watch()?;
+    let (program, go) = (peers::build(workspace), peers::build_go(workspace));
+    if interrupt.is_set() {
+        return Ok(Outcome::Interrupted);
+    }
+    let program = program.map_err(anyhow::Error::msg)?;
     let order = peers::Order {
         program: &program,
         go: go.as_deref().ok(),
@@ -169,7 +174,6 @@ fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         kpi: false,
         wall: None,
     };
-    let interrupt = Interrupt::watch()?;
     let bar = spinner();
     let measured = peers::run(&order, &interrupt, |_, _, id| match &bar {
         Some(bar) => bar.set_message(id.to_owned()),
@@ -182,28 +186,45 @@ fn run_schedulers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         peers::Run::Measured(table, end) => (table, end),
         peers::Run::NothingSelected(names) => {
             let filter = args.filter.as_deref().unwrap_or_default();
-            let near = nothing_selected(filter, &names);
-            tell(format_args!(
-                "error: {}",
-                near.lines().next().unwrap_or_default()
-            ));
+            let message = nothing_selected(filter, &names, &names.join(", "));
+            tell(format_args!("error: {message}"));
             return Ok(Outcome::Unusable);
         }
     };
     table.notes.extend(go.err());
     table.notes.extend(stopped(&end));
     let text = table.to_text();
-    let name = format!("{}-sched", time_stamp());
-    let run_dir = make_run_dir(&workspace.target().join("compare"), &name)?;
+    let run_dir = run_dir.path();
     let context = perf_bench::Context::detect(build_info(workspace));
     write_file(&run_dir.join("sched.csv"), &table.to_csv())?;
     write_file(&run_dir.join("sched.json"), &table.to_json(&context)?)?;
     write_file(&run_dir.join("sched.txt"), &text)?;
     let is_whole = args.filter.is_none() && end != End::Interrupted;
-    let filed = file_run(&run_dir, is_whole)?;
+    let filed = file_run(run_dir, is_whole)?;
     print_text(&text)?;
     tell(format_args!("\n{filed}"));
     Ok(outcome(&end, table.is_right()))
+}
+
+/// Where a run is written. Made before any work, since a run that cannot be
+/// written down should not start; removed where nothing came of it.
+struct RunDir(PathBuf);
+
+impl RunDir {
+    fn make(workspace: &Workspace, name: &str) -> Result<Self> {
+        make_run_dir(&workspace.target().join("compare"), name).map(Self)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // Only ever removes an empty one.
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 /// What a reader of partial results should know.
@@ -232,11 +253,11 @@ fn spinner() -> Option<ProgressBar> {
 }
 
 fn run_guests(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    let run_dir = RunDir::make(workspace, &time_stamp())?;
     let interrupt = Interrupt::watch()?;
     let Some(built) = build(workspace, &interrupt)? else {
         return Ok(Outcome::Interrupted);
     };
-    let run_dir = make_run_dir(&workspace.target().join("compare"), &time_stamp())?;
     let mut list = vec!["compare".to_owned()];
     list.extend(place_args(workspace, &built));
     let rounds = args.rounds.unwrap_or(args.suite.rounds());
@@ -279,19 +300,19 @@ fn run_guests(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
     let end = end?;
     if let Some(names) = nothing {
-        // Only ever removes the empty directory made above.
-        let _ = std::fs::remove_dir(&run_dir);
         let filter = args.filter.as_deref().unwrap_or_default();
-        tell(format_args!("error: {}", nothing_selected(filter, &names)));
+        let message = nothing_selected(filter, &names, &names.join(", "));
+        tell(format_args!("error: {message}"));
         return Ok(Outcome::Unusable);
     }
     notes.extend(stopped(&end));
 
     let summary = summarise(&rows);
     // Files first: what was measured is not lost with standard output.
-    write(workspace, &run_dir, &rows, &summary, &notes)?;
+    let run_dir = run_dir.path();
+    write(workspace, run_dir, &rows, &summary, &notes)?;
     let is_whole = args.filter.is_none() && end != End::Interrupted;
-    let filed = file_run(&run_dir, is_whole)?;
+    let filed = file_run(run_dir, is_whole)?;
     print_text(&render(&rows, &summary, &notes))?;
     tell(format_args!("\n{filed}"));
     let is_right = rows

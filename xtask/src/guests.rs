@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::workspace::{output_of, tell, version_of};
+use crate::workspace::{Interrupt, output_of, tell, version_of};
 
 /// Where the guests live, from the workspace root.
 const GUESTS_DIR: &str = "benches/guests";
@@ -263,9 +263,9 @@ impl Guest {
 /// Progress goes to standard error. Takes about four minutes with QEMU, half a minute without.
 ///
 /// # Errors
-/// No cross compiler, a build failure, output that differs from what is
+/// No cross compiler, an interruption, a build failure, output that differs from what is
 /// expected, or expected output missing while there is no host compiler.
-pub(crate) fn rebuild(root: &Path) -> Result<()> {
+pub(crate) fn rebuild(root: &Path, interrupt: &Interrupt) -> Result<()> {
     let mut manifest = Manifest::load(root)?;
     let scratch = Scratch::make()?;
     let Some(toolchain) = Toolchain::find(&manifest.cross)? else {
@@ -290,6 +290,7 @@ pub(crate) fn rebuild(root: &Path) -> Result<()> {
     // Outputs settled by a native run: a later guest that shares the file must match.
     let mut outputs = Vec::<(PathBuf, Vec<u8>)>::new();
     for guest in &manifest.guests {
+        ensure!(!interrupt.is_set(), "interrupted");
         let elf = scratch.join(format!("{}.elf", guest.name));
         build_elf(root, &manifest, guest, &elf)?;
         let native = scratch.join(&guest.name);
@@ -612,6 +613,18 @@ mod tests {
         fs::write(&path, "x").unwrap();
         drop(one);
         assert!(!path.exists());
+    }
+
+    /// Ctrl-C ended the process where it stood, and left the scratch directory.
+    #[test]
+    fn an_interrupted_rebuild_is_an_error_and_replaces_nothing() {
+        let set = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let error = rebuild(&root(), &Interrupt::of(set))
+            .unwrap_err()
+            .to_string();
+        // Without the compiler it does not come that far.
+        let known = ["interrupted", "is not installed"];
+        assert!(known.iter().any(|part| error.contains(part)), "{error}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use workspace::{Outcome, Workspace, print_line, printed, tell};
+use workspace::{Interrupt, Outcome, Workspace, print_line, printed, tell};
 
 /// Builds, tests, measures and checks this repository.
 ///
@@ -102,11 +102,19 @@ struct GuestsArgs {
 }
 
 fn guests(workspace: &Workspace, args: &GuestsArgs) -> Result<Outcome> {
-    if !args.check {
-        guests::rebuild(workspace.root())?;
-        return Ok(Outcome::Fine);
+    // Whatever is written is written whole, and what was built is removed.
+    let interrupt = Interrupt::watch()?;
+    let done = match args.check {
+        true => guests::check(workspace.root()).map(Some),
+        false => guests::rebuild(workspace.root(), &interrupt).map(|()| None),
+    };
+    // Compilers hear Ctrl-C too, and what they then say is no error of theirs.
+    if interrupt.is_set() {
+        return Ok(Outcome::Interrupted);
     }
-    let report = guests::check(workspace.root())?;
+    let Some(report) = done? else {
+        return Ok(Outcome::Fine);
+    };
     print_line(&report)?;
     Ok(Outcome::from(report.is_clean()))
 }

@@ -1,11 +1,14 @@
 //! `cargo xtask report`: a stored run, rendered again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use perf_bench::{Format, Report};
 
 use crate::workspace::{Outcome, Workspace, output_width, print_text};
+
+/// As many runs are named to who asks for one that is not there.
+const RUNS_NAMED: usize = 5;
 
 /// Reads a run's report.json and prints it in any format. RUN is the name of a
 /// directory in target/bench/, or the path of one or of its report.json, such as
@@ -31,28 +34,74 @@ fn parse_format(text: &str) -> Result<Format, perf_bench::ReportError> {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
-    let stored = workspace.target().join("bench").join(&args.run);
-    let given = PathBuf::from(&args.run);
-    let Some(mut path) = [&stored, &given]
-        .into_iter()
-        .find(|path| path.exists())
-        .cloned()
-    else {
-        bail!(
-            "there is no run {:?}: neither {} nor such a path; `cargo xtask bench` makes one",
-            args.run,
-            stored.display()
-        );
-    };
-    if path.is_dir() {
-        path.push(Format::Json.file_name());
-    }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let report = Report::from_json(&text).with_context(|| path.display().to_string())?;
+    let report = read(&workspace.target().join("bench"), &args.run)?;
     print_text(&match args.format {
         Format::Text => report.to_text(output_width()),
         format => report.render(format),
     })?;
     Ok(Outcome::Fine)
+}
+
+/// The report of a run by its name in `dir`, or by a path.
+fn read(dir: &Path, run: &str) -> Result<Report> {
+    let candidates = [dir.join(run), PathBuf::from(run)].map(|path| match path.is_dir() {
+        true => path.join(Format::Json.file_name()),
+        false => path,
+    });
+    let Some(path) = candidates.iter().find(|path| path.exists()) else {
+        let runs = finished_runs(dir);
+        let remedy = match runs.is_empty() {
+            true => "`cargo xtask bench` makes one".to_owned(),
+            false => format!("finished runs: {}", runs.join(", ")),
+        };
+        bail!(
+            "there is no finished run {run:?}: neither {} nor {} is there; {remedy}",
+            candidates[0].display(),
+            candidates[1].display()
+        );
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // What is no text is no report either, which the parser says.
+    let text = String::from_utf8_lossy(&bytes);
+    Report::from_json(&text).with_context(|| path.display().to_string())
+}
+
+/// Names of the runs in `dir` that have a report, the newest first.
+fn finished_runs(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join(Format::Json.file_name()).exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.truncate(RUNS_NAMED);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_missing_or_damaged_is_named_with_what_to_do() {
+        let dir = std::env::temp_dir().join(format!("xtask-report-{}", std::process::id()));
+        let error = |run: &str| format!("{:#}", read(&dir, run).unwrap_err());
+        std::fs::create_dir_all(dir.join("begun")).unwrap();
+        let told = error("absent");
+        assert!(
+            told.contains("\"absent\"") && told.contains("`cargo xtask bench`"),
+            "{told}"
+        );
+        std::fs::create_dir_all(dir.join("damaged")).unwrap();
+        for text in [&b""[..], b"{", b"\xff\xfe", b"{}", b"[]"] {
+            std::fs::write(dir.join("damaged/report.json"), text).unwrap();
+            let told = error("damaged");
+            assert!(told.contains("damaged/report.json: "), "{told}");
+        }
+        for run in ["absent", "begun"] {
+            let told = error(run);
+            assert!(told.ends_with("finished runs: damaged"), "{told}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -66,8 +66,16 @@ impl Workspace {
                 .arg("--manifest-path")
                 .arg(Path::new(&package).join("Cargo.toml"));
         }
-        let output = output_of(&mut command)
-            .context("no workspace found: run `cargo xtask` inside a checkout")?;
+        let output = output_of(&mut command).map_err(|error| {
+            let is_missing = error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+            error.context(if is_missing {
+                "cargo is not in PATH: install Rust, or run `cargo xtask`"
+            } else {
+                "no workspace found: run `cargo xtask` inside a checkout"
+            })
+        })?;
         let metadata: Value =
             serde_json::from_slice(&output).context("cargo metadata gave no JSON")?;
         let path = |key: &str| -> Result<PathBuf> {

@@ -106,3 +106,23 @@ fn a_checkout_that_moved_works_on_itself() {
         fs::remove_dir_all(root).unwrap();
     }
 }
+
+/// Without cargo it said to run it inside a checkout, where it was.
+#[test]
+fn tools_that_are_missing_are_named() {
+    for (args, cargo, part) in [
+        (&["report"][..], None, "cargo is not in PATH"),
+        (&["guests"], std::env::var_os("CARGO"), "apt-get install"),
+    ] {
+        let mut command = program();
+        command
+            .args(args)
+            .env("PATH", "/nonexistent")
+            .env_remove("CARGO");
+        command.envs(cargo.map(|path| ("CARGO", path)));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {said}");
+        assert!(said.contains(part), "{args:?}: {said}");
+    }
+}

@@ -18,7 +18,7 @@ pub struct JitConfig {
     /// compiled. A program that is over by then has nothing to gain, and the
     /// host's CPUs and caches are shared with the compiler: on the measured
     /// machine it costs such programs a quarter of their time. Default: 0 when
-    /// the guest waits for the compiler, 1,000,000 (about a millisecond) when it
+    /// the guest waits for the compiler, 2,000,000 (about two milliseconds) when it
     /// compiles in the background.
     pub warm_up_insts: u64,
     /// Guest instructions of a region, inlined ones included, after which no
@@ -54,6 +54,11 @@ pub struct JitConfig {
     /// again. Default and largest value: 128 MiB, least 64 KiB (others mean
     /// the nearest of these); memory is taken as code comes.
     pub code_bytes_max: usize,
+    /// Count the host instructions of what is compiled
+    /// ([`JitStats::host_insts`](crate::JitStats::host_insts)), by decoding
+    /// it. Costs half a millisecond once, for the decoder's tables, and a few
+    /// percent of compile time. Off by default.
+    pub count_host_insts: bool,
 }
 
 impl JitConfig {
@@ -70,6 +75,7 @@ impl JitConfig {
             single_hart: false,
             coroutine_stack_bytes: 48 << 10,
             code_bytes_max: 128 << 20,
+            count_host_insts: false,
         }
     }
 
@@ -78,7 +84,7 @@ impl JitConfig {
     pub fn background() -> JitConfig {
         JitConfig {
             threshold: 400,
-            warm_up_insts: 1_000_000,
+            warm_up_insts: 2_000_000,
             ..JitConfig::foreground()
         }
     }

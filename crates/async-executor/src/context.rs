@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::cache::{CodeCache, Published};
 use crate::config::JitConfig;
 use crate::error::EngineError;
-use crate::jit::compile::Compiler;
+use crate::jit::compile::{Compiler, count_host_insts};
 use crate::jit::region::Region;
 use crate::stack;
 use crate::stats::JitStats;
@@ -70,6 +70,7 @@ pub(crate) struct Counts {
     pub(crate) failed: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) threads_refused: AtomicU64,
+    pub(crate) caches_refused: AtomicU64,
     pub(crate) retired: AtomicU64,
     pub(crate) invalidated: AtomicU64,
 }
@@ -148,6 +149,7 @@ impl AsyncExecutionContext {
             regions_discarded: get(&c.discarded),
             caches_retired: get(&c.retired),
             compile_threads_refused: get(&c.threads_refused),
+            caches_refused: get(&c.caches_refused),
             regions_invalidated: get(&c.invalidated),
             code_entries,
             insts_interpreted_from_code,
@@ -287,7 +289,9 @@ impl Inner {
         Counts::add(&counts.blocks, compiled.blocks as u64);
         Counts::add(&counts.insts, compiled.insts as u64);
         Counts::add(&counts.stepped, compiled.stepped as u64);
-        Counts::add(&counts.host_insts, compiled.host_insts as u64);
+        if self.config.count_host_insts {
+            Counts::add(&counts.host_insts, count_host_insts(&compiled.code));
+        }
         Counts::add(&counts.code_bytes, compiled.code.len() as u64);
         Counts::add(&counts.compile_ns, compiled.compile_ns);
         let published = cache.publish(region, compiled, generation);

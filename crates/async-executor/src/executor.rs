@@ -71,7 +71,8 @@ pub(crate) struct Tiered {
     /// Interpreter revalidations that compiled code has followed.
     validated: u64,
     seen: Option<(u64, u64)>,
-    /// Instructions to interpret before anything is compiled.
+    /// Until the interpreter, alone, has retired so many instructions, nothing
+    /// is compiled; 0 from then on.
     warm_up_insts: u64,
 }
 
@@ -83,6 +84,8 @@ struct TierState {
     /// run: the hart enters and leaves too often to count references.
     caches: [Option<Arc<CodeCache>>; 3],
     space: u64,
+    /// The host had no room for a cache of `space`: it is not asked again.
+    is_refused: bool,
     /// A cache was lent that has not been validated here.
     is_unseen: bool,
     counts: Arc<RunCounts>,
@@ -241,29 +244,20 @@ impl Tier for RunTier<'_> {
     }
 }
 
-/// What the interpreter asks before anything is compiled.
-struct WarmUp {
-    threshold: u32,
-    insts: u64,
-}
-
-impl Tier for WarmUp {
-    fn threshold(&self) -> u32 {
-        self.threshold
-    }
-
-    fn hot(&mut self, _: u64, core: &InterpCore) -> bool {
-        core.insts() >= self.insts
-    }
-}
-
 impl TierState {
     /// Lends the cache of `memory` for a kind of code, `None` where the host
-    /// has no room for one: then all is interpreted. Who wants to know
-    /// beforehand asks [`Tiered::prepare`].
+    /// has no room for one: then all is interpreted, and counted as refused.
+    /// Who wants to know beforehand asks [`Tiered::prepare`].
     #[inline]
     fn lend(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
-        self.try_lend(memory, kind).ok()
+        if self.is_refused && self.space == memory.identity() {
+            return None;
+        }
+        self.try_lend(memory, kind).ok().or_else(|| {
+            self.is_refused = true;
+            Counts::add(&self.context.counts().caches_refused, 1);
+            None
+        })
     }
 
     #[inline]
@@ -275,6 +269,7 @@ impl TierState {
         if self.space != memory.identity() {
             self.caches = [const { None }; 3];
             self.space = memory.identity();
+            self.is_refused = false;
         }
         match self.caches[kind as usize].take() {
             Some(cache) if !cache.is_retired() => Ok(cache),
@@ -305,14 +300,19 @@ impl Tiered {
         } else {
             context.config().warm_up_insts
         };
+        let core = match warm_up_insts {
+            0 => InterpCore::new(),
+            _ => InterpCore::alone(),
+        };
         Tiered {
-            core: InterpCore::new(),
+            core,
             tier: TierState {
                 context,
                 mode,
                 compiler: Compiler::default(),
                 caches: [const { None }; 3],
                 space: 0,
+                is_refused: false,
                 is_unseen: false,
                 counts,
             },
@@ -333,11 +333,12 @@ impl Tiered {
     /// Makes room for the code of `memory`, as
     /// [`Executor::prepare`](crate::Executor::prepare) says.
     pub(crate) fn prepare(&mut self, memory: &GuestMemory) -> Result<(), EngineError> {
-        if self.core.insts() < self.warm_up_insts {
+        if self.warm_up_insts != 0 {
             // It may never come to code: looking is enough.
             return CodeCache::probe();
         }
         let cache = self.tier.try_lend(memory, Kind::Free)?;
+        self.tier.is_refused = false;
         self.tier.keep(Kind::Free, cache);
         Ok(())
     }
@@ -347,7 +348,9 @@ impl Tiered {
         self.tier.context.flush();
     }
 
-    /// Runs as [`Executor::run`](crate::Executor::run) says.
+    /// Runs as [`Executor::run`](crate::Executor::run) says. Small, so that a
+    /// program that warms up does not pay for what it may never come to.
+    #[inline]
     pub(crate) fn run(
         &mut self,
         hart: &mut Hart,
@@ -359,6 +362,23 @@ impl Tiered {
             Budget::Unlimited => (Kind::Free, u64::MAX),
             Budget::Instructions(n) => (Kind::Counting, n.min(i64::MAX as u64)),
         };
+        if self.warm_up_insts != 0
+            && let Some(exit) = self.warm_up(hart, memory, &mut budget, preempt)
+        {
+            return exit;
+        }
+        self.run_in_caches(hart, memory, kind, budget, preempt)
+    }
+
+    #[inline(never)]
+    fn run_in_caches(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        kind: Kind,
+        mut budget: u64,
+        preempt: &AtomicU32,
+    ) -> Exit {
         loop {
             match self.run_in_a_cache(hart, memory, kind, budget, preempt) {
                 Ok(exit) => return exit,
@@ -375,24 +395,11 @@ impl Tiered {
         hart: &mut Hart,
         memory: &GuestMemory,
         kind: Kind,
-        mut budget: u64,
+        budget: u64,
         preempt: &AtomicU32,
     ) -> Result<Exit, u64> {
-        if self.core.insts() < self.warm_up_insts {
-            let mut tier = WarmUp {
-                threshold: self.context().config().threshold,
-                insts: self.warm_up_insts,
-            };
-            if let Some(exit) = self.interpret(hart, memory, &mut budget, preempt, &mut tier) {
-                return Ok(exit);
-            }
-            self.warm_up_insts = 0;
-        }
         let Some(cache) = self.tier.lend(memory, kind) else {
-            let Some(exit) = self.interpret(hart, memory, &mut budget, preempt, &mut NoTier) else {
-                unreachable!("no tier takes over")
-            };
-            return Ok(exit);
+            return Ok(self.interpret(hart, memory, budget, preempt).0);
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
@@ -452,17 +459,30 @@ impl Tiered {
     }
 
     /// Compiles the blocks at `pcs` that are not compiled yet; gives how many.
+    /// Where code memory is full, what came last stays.
     pub(crate) fn batch(&mut self, memory: &GuestMemory, pcs: &[u64]) -> usize {
-        let Some(cache) = self.tier.lend(memory, Kind::Single) else {
-            return 0;
-        };
-        self.follow(memory, &cache);
-        let compiled = pcs
-            .iter()
-            .filter(|&&pc| cache.lookup(pc) == 0 && self.compile_single(&cache, memory, pc))
-            .count();
-        self.tier.keep(Kind::Single, cache);
+        let mut compiled = 0;
+        for &pc in pcs {
+            compiled += usize::from(self.batch_one(memory, pc));
+        }
         compiled
+    }
+
+    /// A cache that is full is retired with what it holds, and takes no more:
+    /// the block goes to the next one.
+    fn batch_one(&mut self, memory: &GuestMemory, pc: u64) -> bool {
+        loop {
+            let Some(cache) = self.tier.lend(memory, Kind::Single) else {
+                return false;
+            };
+            self.follow(memory, &cache);
+            let is_new = cache.lookup(pc) == 0 && self.compile_single(&cache, memory, pc);
+            let is_retired = cache.is_retired();
+            self.tier.keep(Kind::Single, cache);
+            if is_new || !is_retired {
+                return is_new;
+            }
+        }
     }
 
     /// Whether compiled code exists for `pc`, in any form.
@@ -521,28 +541,49 @@ impl Tiered {
         }
     }
 
-    /// Interprets, with no compiled code below, until there is an exit or
-    /// `tier` takes over; takes off the budget what was used.
-    fn interpret<T: Tier>(
+    /// Interprets what is left of the warm-up; `None` when that is over.
+    #[inline]
+    fn warm_up(
         &mut self,
         hart: &mut Hart,
         memory: &GuestMemory,
         budget: &mut u64,
         preempt: &AtomicU32,
-        tier: &mut T,
     ) -> Option<Exit> {
+        let left = self.warm_up_insts.saturating_sub(self.core.insts());
+        let slice = left.min(*budget);
+        let (exit, unused) = self.interpret(hart, memory, slice, preempt);
+        if exit != Exit::BudgetSpent || slice == *budget {
+            return Some(exit);
+        }
+        *budget -= slice - unused;
+        self.warm_up_insts = 0;
+        self.core.accompany();
+        None
+    }
+
+    /// Interprets, with no compiled code beside it; also gives what is left of
+    /// the budget.
+    #[inline]
+    fn interpret(
+        &mut self,
+        hart: &mut Hart,
+        memory: &GuestMemory,
+        budget: u64,
+        preempt: &AtomicU32,
+    ) -> (Exit, u64) {
         let mut control = Control {
-            budget: *budget,
+            budget,
             preempt,
             nested: false,
             depth: 0,
         };
-        let stop = self.core.run(&mut hart.state, memory, &mut control, tier);
-        *budget = control.budget;
-        match stop {
-            Stop::Exit(exit) => Some(exit),
-            Stop::Handover => None,
-            Stop::Returned => unreachable!("not nested"),
+        match self
+            .core
+            .run(&mut hart.state, memory, &mut control, &mut NoTier)
+        {
+            Stop::Exit(exit) => (exit, control.budget),
+            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
         }
     }
 

@@ -28,7 +28,9 @@ pub struct JitStats {
     pub insts_compiled: u64,
     /// Those of them that go through the interpreter.
     pub insts_not_translated: u64,
-    /// Host instructions emitted.
+    /// Host instructions emitted; 0 unless
+    /// [`JitConfig::count_host_insts`](crate::JitConfig::count_host_insts) is
+    /// set.
     pub host_insts: u64,
     /// Host code emitted, in bytes; that of dropped regions included.
     pub code_bytes: u64,
@@ -44,6 +46,9 @@ pub struct JitStats {
     /// Compile threads that the host refused; what they would have compiled
     /// stays interpreted.
     pub compile_threads_refused: u64,
+    /// Times that the host had no address space for code; that executor
+    /// interprets from then on.
+    pub caches_refused: u64,
     /// Regions dropped because their guest code changed.
     pub regions_invalidated: u64,
     /// Entries into compiled code from the run loop.

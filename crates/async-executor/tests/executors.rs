@@ -648,6 +648,19 @@ fn tiny_cache() -> JitConfig {
     config
 }
 
+/// A batch that does not fit is compiled to its end: what came last stays.
+#[test]
+fn a_batch_goes_on_where_code_memory_is_full() {
+    let memory = large_guest();
+    let mut jit = JitExecutor::new(tiny_cache());
+    // Every address behind the `ebreak` is a block of its own.
+    let pcs: Vec<GuestAddr> = (4..3000).map(|n| GuestAddr(TEXT.0 + 4 * n)).collect();
+    assert_eq!(jit.batch(&memory, &pcs), pcs.len());
+    assert!(jit.stats().caches_retired > 0);
+    assert!(jit.is_compiled(&memory, pcs[pcs.len() - 1]));
+    assert!(!jit.is_compiled(&memory, pcs[0]));
+}
+
 #[test]
 fn a_full_code_cache_is_emptied_and_filled_again() {
     let memory = large_guest();
@@ -868,6 +881,24 @@ fn host_code(code: &str) -> String {
         .unwrap()
         .unwrap()
         .host
+}
+
+/// The host orders all but a store before a later load, of memory or of a
+/// device.
+#[test]
+fn a_fence_costs_a_barrier_where_stores_stay_before_loads_only() {
+    for (fence, barriers) in [
+        ("fence rw, rw", 1),
+        ("fence w, r", 1),
+        ("fence o, i", 1),
+        ("fence.tso", 0),
+        ("fence r, rw", 0),
+        ("fence rw, w", 0),
+    ] {
+        let host = host_code(&format!("sd a1, 0(a0)\n{fence}\nld a2, 8(a0)\nebreak"));
+        let found = host.matches("xchg").count();
+        assert_eq!(found, barriers, "{fence}:\n{host}");
+    }
 }
 
 /// A litmus test shows a missing barrier now and then; the code shows it

@@ -78,7 +78,8 @@ pub enum MemoryError {
     },
     /// Pages of different permissions would alternate too often.
     Runs {
-        /// Most runs of pages with the same permissions.
+        /// Most runs of pages with the same permissions, of one address space
+        /// or of all in the process.
         limit: usize,
     },
 }

@@ -158,3 +158,33 @@ fn what_moves_keeps_contents_and_permissions() {
     memory.map(to, 300 * PAGE, rw()).unwrap();
     assert_eq!(memory.load(GuestAddr(to.0 + 9 * PAGE)), Ok(0_u64));
 }
+
+/// Whoever embeds guests may have locked its memory (`mlockall`); what is
+/// locked cannot be dropped.
+#[test]
+fn locked_pages_are_given_back_like_others() {
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    memory.map(AT, 4 * PAGE, rw()).unwrap();
+    let lock = || {
+        for n in 0..4 {
+            memory.store(page(n), u64::MAX).unwrap();
+        }
+        let host = memory.host_base().wrapping_add(AT.0 as usize);
+        // SAFETY: these pages are mapped, and locking changes no contents.
+        let locked = unsafe { rustix::mm::mlock(host.cast(), 4 * PAGE as usize) };
+        locked.expect("a limit of locked memory below 16 KiB");
+    };
+    lock();
+    memory.zero(AT, PAGE).unwrap();
+    assert_eq!(memory.load(page(0)), Ok(0_u64));
+    assert_eq!(memory.load(page(1)), Ok(u64::MAX));
+    lock();
+    memory.unmap(AT, 2 * PAGE).unwrap();
+    memory.map(AT, 2 * PAGE, rw()).unwrap();
+    assert_eq!(memory.load(page(1)), Ok(0_u64));
+    lock();
+    memory.remap(AT, 2 * PAGE, page(9), 2 * PAGE).unwrap();
+    assert_eq!(memory.load(page(9)), Ok(u64::MAX));
+    memory.map(AT, PAGE, rw()).unwrap();
+    assert_eq!(memory.load(page(0)), Ok(0_u64));
+}

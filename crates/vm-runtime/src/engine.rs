@@ -106,6 +106,7 @@ fn compiled(stats: JitStats) -> Vec<(&'static str, u64)> {
         ("jit_caches_retired", stats.caches_retired),
         ("jit_regions_invalidated", stats.regions_invalidated),
         ("jit_compile_threads_refused", stats.compile_threads_refused),
+        ("jit_caches_refused", stats.caches_refused),
         ("jit_blocks_compiled", stats.blocks_compiled),
         ("jit_insts_compiled", stats.insts_compiled),
         ("jit_insts_not_translated", stats.insts_not_translated),

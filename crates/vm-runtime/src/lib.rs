@@ -50,7 +50,7 @@ mod vfs;
 
 pub use config::{DEFAULT_MEMORY_BYTES, MEMORY_BYTES_MAX, ProcessConfig, Stdio};
 pub use engine::{Engine, EngineKind, build_engine, build_engine_with, jit_config};
-pub use error::{LoadError, PROGRAM_BYTES_MAX};
+pub use error::{LoadError, PROGRAM_BYTES_MAX, Printable};
 pub use kernel::ProcessStats;
 pub use outcome::Outcome;
 pub use process::Process;

@@ -100,12 +100,17 @@ impl Process {
         env: &[&[u8]],
         config: ProcessConfig,
     ) -> Result<Process, LoadError> {
+        let path_of = || path.to_owned();
         let refuse = |source: ElfError| LoadError::Elf {
-            path: path.to_owned(),
+            path: path_of(),
             source,
         };
         let image = ElfImage::parse(bytes).map_err(refuse)?;
-        let memory = GuestMemory::new(config.memory_bytes_limit)?;
+        let memory =
+            GuestMemory::new(config.memory_bytes_limit).map_err(|source| LoadError::Memory {
+                path: path_of(),
+                source,
+            })?;
         let loaded = elf::load(&image, bytes, &memory, None).map_err(refuse)?;
         let ids = Ids {
             uid: rustix::process::getuid().as_raw(),
@@ -128,17 +133,28 @@ impl Process {
             env,
             random: match config.random {
                 Some(random) => random,
-                None => random_bytes()?,
+                None => random_bytes().map_err(|source| LoadError::Random {
+                    path: path_of(),
+                    source,
+                })?,
             },
             ids,
         };
-        let sp = elf::build_stack(&memory, &params)?;
+        let sp = elf::build_stack(&memory, &params).map_err(|source| LoadError::Stack {
+            path: path_of(),
+            source,
+        })?;
         let mut hart = Hart::new(loaded.entry);
         hart.set_x(XReg::Sp, sp.0);
         let stack = GuestAddr(DEFAULT_STACK_TOP.0 - stack_bytes)..DEFAULT_STACK_TOP;
         let limits = Limits::new(stack_bytes);
         let mut files = FdTable::new(limits.open_files());
-        open_stdio(&mut files, config.stdio, config.closed_stdio).map_err(LoadError::Stdio)?;
+        open_stdio(&mut files, config.stdio, config.closed_stdio).map_err(|source| {
+            LoadError::Stdio {
+                path: path_of(),
+                source,
+            }
+        })?;
         let mut cmdline = Vec::new();
         for arg in args {
             cmdline.extend_from_slice(arg);
@@ -192,6 +208,15 @@ impl Process {
                 Exit::Trap(trap) => return self.trapped(trap),
             }
         }
+    }
+
+    /// Sends the program a signal, between two runs. `None` where it lives on:
+    /// it ignores the signal, or blocks it and finds it pending.
+    pub fn signal(&mut self, signal: Signal) -> Option<Outcome> {
+        let Process { hart, kernel } = self;
+        let why = || "sent from outside".to_owned();
+        let acts = kernel.signals.arrives(signal);
+        acts.then(|| kernel.fault(signal, hart.pc(), why()))
     }
 
     /// Guest memory.
@@ -259,11 +284,10 @@ impl Process {
     }
 }
 
-fn random_bytes() -> Result<[u8; 16], LoadError> {
+fn random_bytes() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     // Up to 256 bytes come whole.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| LoadError::Random(errno.into()))?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(bytes)
 }
 

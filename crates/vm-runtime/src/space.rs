@@ -28,16 +28,27 @@ pub(crate) struct Space {
     pub(crate) mmap_top: GuestAddr,
     /// All of the stack.
     pub(crate) stack: Range<GuestAddr>,
-    /// Ranges read from files, disjoint, by start.
-    files: BTreeMap<u64, FileRange>,
+    /// Ranges that are not private anonymous memory, disjoint, by start.
+    backed: BTreeMap<u64, Backed>,
 }
 
-/// A range read from a file: dropping its pages must not make them zero.
+/// What is behind a range that is not private anonymous memory: dropping its
+/// pages must not make them zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileRange {
+pub(crate) enum Backing {
+    /// Read from a file; what is written stays here.
+    PrivateFile,
+    /// Read from a file; what is written would have to reach it.
+    SharedFile,
+    /// Anonymous memory that others could see.
+    SharedAnonymous,
+}
+
+/// A range of one backing, up to `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Backed {
     end: u64,
-    /// What is written there would have to reach the file.
-    shared: bool,
+    backing: Backing,
 }
 
 impl Space {
@@ -45,86 +56,85 @@ impl Space {
     pub(crate) fn new(image: Range<GuestAddr>, stack: Range<GuestAddr>) -> Space {
         let brk_start = image.end;
         let mmap_top = GuestAddr(stack.start.0.saturating_sub(STACK_GAP_BYTES));
-        let program = FileRange {
+        let program = Backed {
             end: image.end.0,
-            shared: false,
+            backing: Backing::PrivateFile,
         };
-        let files = BTreeMap::from([(image.start.0, program)]);
+        let backed = BTreeMap::from([(image.start.0, program)]);
         Space {
             image,
             brk_start,
             brk: brk_start,
             mmap_top,
             stack,
-            files,
+            backed,
         }
     }
 
-    /// Notes that a range was read from a file.
-    pub(crate) fn note_file(&mut self, range: Range<u64>, shared: bool) {
-        self.forget_file(range.clone());
-        let end = range.end;
-        self.files.insert(range.start, FileRange { end, shared });
-    }
-
-    /// Notes that a range is anonymous or unmapped now.
-    pub(crate) fn forget_file(&mut self, range: Range<u64>) {
-        self.take_files(range);
+    /// Notes what is behind a range now: `None` for private anonymous memory,
+    /// or for nothing at all.
+    pub(crate) fn note(&mut self, range: Range<u64>, backing: Option<Backing>) {
+        self.take(range.clone());
+        if let Some(backing) = backing {
+            let end = range.end;
+            self.backed.insert(range.start, Backed { end, backing });
+        }
     }
 
     /// Notes that pages have moved to where something else may have been, of
     /// which `new_bytes` are new.
-    pub(crate) fn move_files(&mut self, from: Range<u64>, to: u64, new_bytes: u64) {
-        let moved = self.take_files(from.clone());
-        self.forget_file(to..to + new_bytes);
-        for (start, file) in moved {
-            let (start, end) = (start - from.start, file.end - from.start);
+    pub(crate) fn note_move(&mut self, from: Range<u64>, to: u64, new_bytes: u64) {
+        let moved = self.take(from.clone());
+        self.note(to..to + new_bytes, None);
+        for (start, part) in moved {
+            let (start, end) = (start - from.start, part.end - from.start);
             if start < new_bytes {
-                self.note_file(to + start..to + end.min(new_bytes), file.shared);
+                let range = to + start..to + end.min(new_bytes);
+                self.note(range, Some(part.backing));
             }
         }
     }
 
-    /// Takes out what of a range was read from files.
-    fn take_files(&mut self, range: Range<u64>) -> Vec<(u64, FileRange)> {
-        let parts = self.files_in(range);
+    /// Takes out what is backed of a range.
+    fn take(&mut self, range: Range<u64>) -> Vec<(u64, Backed)> {
+        let parts = self.backed_in(range);
         for &(start, part) in &parts {
             // Each lies within one that is known, of which the rest stays.
-            if let Some((&whole_start, &whole)) = self.files.range(..=start).next_back() {
-                self.files.remove(&whole_start);
+            if let Some((&whole_start, &whole)) = self.backed.range(..=start).next_back() {
+                self.backed.remove(&whole_start);
                 if whole_start < start {
                     let end = start;
-                    self.files.insert(whole_start, FileRange { end, ..whole });
+                    self.backed.insert(whole_start, Backed { end, ..whole });
                 }
                 if part.end < whole.end {
-                    self.files.insert(part.end, whole);
+                    self.backed.insert(part.end, whole);
                 }
             }
         }
         parts
     }
 
-    /// What of a range was read from files, in order.
-    fn files_in(&self, range: Range<u64>) -> Vec<(u64, FileRange)> {
+    /// What is backed of a range, in order.
+    fn backed_in(&self, range: Range<u64>) -> Vec<(u64, Backed)> {
         // Ranges are disjoint: at most one begins below and reaches in.
-        let before = self.files.range(..range.start).next_back();
-        let within = self.files.range(range.clone());
-        let clipped = before.into_iter().chain(within).map(|(&start, &file)| {
-            let end = file.end.min(range.end);
-            (start.max(range.start), FileRange { end, ..file })
+        let before = self.backed.range(..range.start).next_back();
+        let within = self.backed.range(range.clone());
+        let clipped = before.into_iter().chain(within).map(|(&start, &part)| {
+            let end = part.end.min(range.end);
+            (start.max(range.start), Backed { end, ..part })
         });
-        clipped.filter(|(start, file)| *start < file.end).collect()
+        clipped.filter(|(start, part)| *start < part.end).collect()
     }
 
-    /// The parts of a range that were not read from files.
-    pub(crate) fn anonymous_parts(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    /// The parts of a range that are private anonymous memory or nothing.
+    pub(crate) fn private_parts(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut parts = Vec::new();
         let mut from = range.start;
-        for (start, file) in self.files_in(range.clone()) {
+        for (start, part) in self.backed_in(range.clone()) {
             if start > from {
                 parts.push(from..start);
             }
-            from = file.end;
+            from = part.end;
         }
         if from < range.end {
             parts.push(from..range.end);
@@ -132,13 +142,15 @@ impl Space {
         parts
     }
 
-    /// Where in a range the first page is that is shared with a file.
-    pub(crate) fn first_shared(&self, range: Range<u64>) -> Option<u64> {
-        let files = self.files_in(range);
-        files
-            .iter()
-            .find(|(_, file)| file.shared)
-            .map(|(start, _)| *start)
+    /// Where in a range the first page is that has such a backing.
+    pub(crate) fn first_backed(
+        &self,
+        range: Range<u64>,
+        is_meant: impl Fn(Backing) -> bool,
+    ) -> Option<u64> {
+        let parts = self.backed_in(range);
+        let first = parts.iter().find(|(_, part)| is_meant(part.backing));
+        first.map(|(start, _)| *start)
     }
 
     /// Whether a named range begins or ends here.
@@ -180,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn file_ranges_are_cut_where_something_else_takes_their_place() {
+    fn backed_ranges_are_cut_where_something_else_takes_their_place() {
         let mut space = space();
-        space.note_file(0x10_0000..0x20_0000, false);
-        space.forget_file(0x14_0000..0x18_0000);
-        let parts = space.anonymous_parts(0x0f_0000..0x21_0000);
+        space.note(0x10_0000..0x20_0000, Some(Backing::PrivateFile));
+        space.note(0x14_0000..0x18_0000, None);
+        let parts = space.private_parts(0x0f_0000..0x21_0000);
         assert_eq!(
             parts,
             [
@@ -193,38 +205,45 @@ mod tests {
                 0x20_0000..0x21_0000
             ]
         );
-        assert_eq!(space.anonymous_parts(0x11_0000..0x12_0000), []);
-        space.note_file(0x14_0000..0x18_0000, false);
-        assert_eq!(space.anonymous_parts(0x10_0000..0x20_0000), []);
-        space.forget_file(0..0x100_0000);
+        assert_eq!(space.private_parts(0x11_0000..0x12_0000), []);
+        space.note(0x14_0000..0x18_0000, Some(Backing::SharedAnonymous));
+        assert_eq!(space.private_parts(0x10_0000..0x20_0000), []);
+        space.note(0..0x100_0000, None);
         assert_eq!(
-            space.anonymous_parts(0x10_0000..0x20_0000),
+            space.private_parts(0x10_0000..0x20_0000),
             vec![0x10_0000..0x20_0000]
         );
     }
 
     #[test]
     fn shared_ranges_stay_so_when_they_are_cut_and_moved() {
+        let is_shared = |backing| backing == Backing::SharedFile;
         let mut space = space();
-        space.note_file(0x10_0000..0x20_0000, true);
-        space.note_file(0x20_0000..0x21_0000, false);
-        space.forget_file(0x12_0000..0x13_0000);
-        assert_eq!(space.first_shared(0..0x40_0000), Some(0x10_0000));
-        assert_eq!(space.first_shared(0x12_0000..0x13_0000), None);
-        assert_eq!(space.first_shared(0x12_8000..0x40_0000), Some(0x13_0000));
-        assert_eq!(space.first_shared(0x20_0000..0x40_0000), None);
-        // A part of a range, cut, over something else.
-        space.note_file(0x30_1000..0x38_0000, false);
-        space.move_files(0x1f_0000..0x21_0000, 0x30_0000, 0x1_8000);
-        assert_eq!(space.first_shared(0x1f_0000..0x40_0000), Some(0x30_0000));
-        assert_eq!(space.first_shared(0x31_0000..0x40_0000), None);
+        space.note(0x10_0000..0x20_0000, Some(Backing::SharedFile));
+        space.note(0x20_0000..0x21_0000, Some(Backing::PrivateFile));
+        space.note(0x12_0000..0x13_0000, None);
+        assert_eq!(space.first_backed(0..0x40_0000, is_shared), Some(0x10_0000));
+        assert_eq!(space.first_backed(0x12_0000..0x13_0000, is_shared), None);
         assert_eq!(
-            space.anonymous_parts(0x1e_0000..0x40_0000),
+            space.first_backed(0x12_8000..0x40_0000, is_shared),
+            Some(0x13_0000)
+        );
+        assert_eq!(space.first_backed(0x20_0000..0x40_0000, is_shared), None);
+        // A part of a range, cut, over something else.
+        space.note(0x30_1000..0x38_0000, Some(Backing::PrivateFile));
+        space.note_move(0x1f_0000..0x21_0000, 0x30_0000, 0x1_8000);
+        assert_eq!(
+            space.first_backed(0x1f_0000..0x40_0000, is_shared),
+            Some(0x30_0000)
+        );
+        assert_eq!(space.first_backed(0x31_0000..0x40_0000, is_shared), None);
+        assert_eq!(
+            space.private_parts(0x1e_0000..0x40_0000),
             [0x1f_0000..0x30_0000, 0x38_0000..0x40_0000]
         );
-        space.move_files(0x30_0000..0x31_8000, 0x50_0000, 0x4_0000);
+        space.note_move(0x30_0000..0x31_8000, 0x50_0000, 0x4_0000);
         assert_eq!(
-            space.anonymous_parts(0x50_0000..0x54_0000),
+            space.private_parts(0x50_0000..0x54_0000),
             vec![0x51_8000..0x54_0000]
         );
     }

@@ -5,7 +5,12 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Output, Stdio};
 
 use vm_runtime::EngineKind;
 
@@ -52,6 +57,9 @@ fn programs_that_cannot_run_are_named_with_the_reason() {
     refused(&["run", &empty], 126, &[&empty, "the file is empty"]);
     let script = file("script", b"#!/bin/sh\necho hi\n");
     refused(&["run", &script], 126, &[&script, "script"]);
+    // It was shown with zeros behind it that the file does not have.
+    let one = file("one", b"x");
+    refused(&["run", &one], 126, &[&one, "begins with 78 and not 7f"]);
     let elf = tiny_elf();
     for cut in [1, 3, 4, 20, 63, 64, 100, 119] {
         let truncated = file("truncated", &elf[..cut]);
@@ -101,7 +109,7 @@ fn flags_that_are_wrong_are_named() {
     refused(
         &["dump", "x", "--count", "-1"],
         125,
-        &["invalid value '-1'"],
+        &["invalid value '-1'", "--count is", "from 1 to"],
     );
     refused(&["dump", "x", "--count", "0"], 125, &["invalid value '0'"]);
     refused(&["dump", "x", "--addr", "-1"], 125, &["invalid value '-1'"]);
@@ -126,7 +134,13 @@ fn too_little_memory_is_an_error_that_says_how_much_there_is() {
         125,
         &["--memory", "1024"],
     );
-    refused(&["run", "--memory", "16K", &path], 125, &["--memory"]);
+    // It did not say whose stack.
+    let named = format!("hartloom: {path}: mapping the stack: ");
+    refused(
+        &["run", "--memory", "16K", &path],
+        125,
+        &[&named, "--memory"],
+    );
     // The message of the error below is in that of the one above.
     let output = hartloom(&["run", "--memory", "1K", &path]);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -169,6 +183,139 @@ fn output_that_cannot_be_written_is_an_error() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
         assert!(said.is_empty(), "{args:?}: {said}");
     }
+}
+
+/// Rust's library opens `/dev/null` for a file that is closed, and takes writing
+/// to one that is open for reading only for done: nothing was said of either.
+#[test]
+fn printing_to_a_file_that_takes_nothing_is_an_error() {
+    let dir = TempDir::new("closed-output");
+    let path = dir.path("tiny");
+    std::fs::write(&path, tiny_elf()).unwrap();
+    for verb in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["syscalls"],
+        &["completions", "zsh"],
+        &["dump", &path],
+    ] {
+        for redirection in [">&-", "1</dev/null"] {
+            let output = Command::new("sh")
+                .args(["-c", &format!("exec \"$@\" {redirection}"), "sh"])
+                .arg(env!("CARGO_BIN_EXE_hartloom"))
+                .args(verb)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let status = output.status.code();
+            assert_eq!(status, Some(125), "{verb:?} {redirection}: {said}");
+            assert!(said.contains("not open for writing"), "{verb:?}: {said}");
+        }
+    }
+}
+
+/// What `--stats` and `--strace` could not say was lost without a word. The
+/// guest's own status is only replaced where it would say that all is well.
+#[test]
+fn stats_and_traces_that_are_lost_show_in_the_status() {
+    let dir = TempDir::new("lost-stats");
+    let path = dir.path("guest");
+    let run = |flag: &str, status: u32, stderr: Stdio| {
+        let source = format!("li a7, 172; ecall; li a7, 93; li a0, {status}; ecall");
+        std::fs::write(&path, elf_of(&source)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hartloom"));
+        command.args(["run", flag, &path]).stderr(stderr);
+        command.status().unwrap().code()
+    };
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let read_only = || File::open("/dev/null").unwrap();
+    let broken = || std::io::pipe().unwrap().1;
+    for flag in ["--stats", "--stats=json", "--strace"] {
+        assert_eq!(run(flag, 0, full().into()), Some(125), "{flag}");
+        assert_eq!(run(flag, 3, full().into()), Some(3), "{flag}");
+        // Whoever closes the pipe has seen enough.
+        assert_eq!(run(flag, 0, broken().into()), Some(0), "{flag}");
+        // Here nothing runs, so no status is lost.
+        assert_eq!(run(flag, 3, read_only().into()), Some(125), "{flag}");
+        assert_eq!(run(flag, 0, Stdio::null()), Some(0), "{flag}");
+    }
+    assert_eq!(
+        run_from_shell(&dir, "", "li a7, 93; ecall", "2>&-"),
+        Some(0)
+    );
+    let script = "exec \"$0\" run --stats \"$1\" 2>&-";
+    let closed = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hartloom"), &path])
+        .status();
+    assert_eq!(closed.unwrap().code(), Some(125));
+}
+
+/// They went to the terminal as they are, and could end lines and command it.
+#[test]
+fn names_of_files_are_escaped_in_messages() {
+    let dir = TempDir::new("names");
+    for (name, shown) in [
+        (&b"a\nb\x1b[31m"[..], r"a\nb\u{1b}[31m"),
+        (b"\xff\xfe", r"\xff\xfe"),
+        ("ärger 名".as_bytes(), "ärger 名"),
+    ] {
+        let path = [dir.path("").as_bytes(), name].concat();
+        let path = OsStr::from_bytes(&path);
+        let check = |verb: &str, flags: &[&str], part: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_hartloom"));
+            let output = command.arg(verb).args(flags).arg(path).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.starts_with("hartloom: "), "{said:?}");
+            assert!(said.contains(&format!("{shown}: {part}")), "{said:?}");
+            assert_eq!(said.matches(char::is_control).count(), 1, "{said:?}");
+        };
+        let _ = std::fs::remove_file(path);
+        check("run", &[], "no such file");
+        check("dump", &[], "no such file");
+        std::fs::write(path, "x").unwrap();
+        check("run", &[], "not an ELF program");
+        // It ends by a signal, with a message of another place.
+        std::fs::write(path, elf_of("ebreak")).unwrap();
+        check("run", &[], "SIGTRAP");
+        check("dump", &["--addr", "0x10001"], "--addr");
+        check("dump", &["--addr", "0x90000000"], "nothing is executable");
+        check("dump", &["--clif"], "--clif");
+        check("dump", &["--function", "f"], "no function is called");
+    }
+}
+
+/// A panic or abort of ours says nothing of the limit. What the host's loader
+/// and kernel refuse before any code of ours runs is theirs.
+#[test]
+fn limits_too_small_to_begin_with_are_refused_with_a_message() {
+    let run = |limit: &str| {
+        let output = Command::new("sh")
+            .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_hartloom"))
+            .args(["run", "../../benches/guests/bin/hello.elf", "1"])
+            // It stands on the stack.
+            .env_clear()
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status, said)
+    };
+    for kib in [24, 32, 64, 127] {
+        let (status, said) = run(&format!("ulimit -s {kib}"));
+        assert_eq!(status.code(), Some(125), "{kib}: {said}");
+        assert!(said.contains("ulimit -s"), "{kib}: {said}");
+    }
+    let mut n_early = 0;
+    for kib in (4_000..32_000).step_by(250) {
+        let (status, said) = run(&format!("ulimit -v {kib}"));
+        match status.code() {
+            Some(125) => assert!(said.contains("ulimit -v"), "{kib}: {said}"),
+            Some(127) => assert!(said.contains("loading shared libraries"), "{kib}: {said}"),
+            _ => assert_eq!(status.signal(), Some(11), "{kib}: {status} {said}"),
+        }
+        n_early += u32::from(said.contains("leaves less than 2 MiB"));
+    }
+    assert!(n_early > 0, "no limit was met before main");
 }
 
 #[test]
@@ -243,6 +390,63 @@ fn a_program_finds_those_signals_ignored_that_the_parent_ignored() {
         neg a0, a0; li a7, 93; ecall";
     assert_eq!(run_from_shell(&dir, "trap '' PIPE;", writes, ""), Some(32));
     assert_eq!(run_from_shell(&dir, "", writes, ""), Some(128 + 13));
+}
+
+/// Rust's runtime ignores it for itself, and so nothing happened.
+#[test]
+fn a_sigpipe_from_outside_does_what_the_program_wants() {
+    // sigaction(SIGPIPE, action), write a byte, read one, exit with how many.
+    let source = |handler: u32| {
+        format!(
+            "li t0, {handler}; sd t0, -64(sp); sd zero, -56(sp); sd zero, -48(sp)
+             li a7, 134; li a0, 13; addi a1, sp, -64; li a2, 0; li a3, 8; ecall
+             li a7, 64; li a0, 1; mv a1, sp; li a2, 1; ecall
+             li a7, 63; li a0, 0; addi a1, sp, -64; li a2, 1; ecall
+             li a7, 93; ecall"
+        )
+    };
+    let dir = TempDir::new("sigpipe");
+    let path = dir.path("guest");
+    for (before, handler, status, message) in [
+        ("", 0, 128 + 13, ""),
+        ("", 1, 0, ""),
+        ("", 0x1234, 128 + 13, "handler"),
+        ("trap '' PIPE;", 0, 128 + 13, ""),
+        ("trap '' PIPE;", 1, 0, ""),
+    ] {
+        // What the parent ignores stays so for us, whatever the guest sets.
+        let status = if before.is_empty() { status } else { 0 };
+        for stats in [None, Some("--stats=json")] {
+            std::fs::write(&path, elf_of(&source(handler))).unwrap();
+            let mut child = Command::new("sh")
+                .args(["-c", &format!("{before} exec \"$@\""), "sh"])
+                .args([env!("CARGO_BIN_EXE_hartloom"), "run"])
+                .args(stats)
+                .arg(&path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // It waits for input from then on.
+            let out = child.stdout.as_mut().unwrap();
+            out.read_exact(&mut [0]).unwrap();
+            let id = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(id, rustix::process::Signal::PIPE).unwrap();
+            // Its end is what lets the others end.
+            let input = child.stdin.take().filter(|_| status != 0);
+            let output = child.wait_with_output().unwrap();
+            drop(input);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let case = format!("{before:?} {handler} {stats:?}: {said}");
+            assert_eq!(output.status.code(), Some(status), "{case}");
+            assert!(said.contains(message), "{case}");
+            assert!(
+                stats.is_some() || !message.is_empty() || said.is_empty(),
+                "{case}"
+            );
+        }
+    }
 }
 
 /// Rust's runtime opens `/dev/null` in the place of a closed standard file.

@@ -12,7 +12,7 @@ use common::abi::nr::{
     MKNODAT, NEWFSTATAT, OPENAT, READLINKAT, RENAMEAT2, STATFS, STATX, SYMLINKAT, TRUNCATE,
     UNLINKAT, UTIMENSAT, WRITE,
 };
-use common::abi::{AT_FDCWD, EEXIST, EINVAL, ENOENT, ENOTDIR, EPERM};
+use common::abi::{AT_FDCWD, EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, EPERM};
 use common::{Answer, DATA, Guest, TempDir};
 
 const NOFOLLOW: u64 = 0x100;
@@ -291,4 +291,64 @@ fn links_and_trailing_slashes_mean_what_they_do_on_linux() {
     assert_eq!(at(g, FACCESSAT2, "b", &[0, NOFOLLOW]), 0);
     let file = g.put_str(0xf000, "../file");
     assert_eq!(g.attempt(CHDIR, &[file]), Answer::Returned(ENOTDIR));
+}
+
+/// Detours of spelling, `..` and the working directory lead into the host
+/// process' directory as well as `/proc/self` does.
+#[test]
+fn no_spelling_shows_what_the_host_process_is() {
+    let dir = TempDir::new("paths-spelling");
+    symlink("/proc/self", dir.0.join("proc")).unwrap();
+    let g = &mut guest_in(&dir);
+    let program = at(g, READLINKAT, "/proc/self/exe", &[DATA, 100]);
+    for path in ["//proc/self/exe", "/proc/./self/exe", "/./proc//self/./exe"] {
+        assert_eq!(at(g, READLINKAT, path, &[DATA, 100]), program, "{path}");
+    }
+    for path in [
+        "/proc/self/../self/exe",
+        "/proc/self/task/../exe",
+        "proc/exe",
+        "proc/environ",
+        "proc/cwd",
+    ] {
+        assert_eq!(at(g, READLINKAT, path, &[DATA, 100]), ENOENT, "{path}");
+        assert_eq!(at(g, NEWFSTATAT, path, &[DATA, NOFOLLOW]), ENOENT, "{path}");
+        // ELOOP: the host stops at the link and does not come to the file.
+        for (number, rest) in [(NEWFSTATAT, [DATA, 0]), (OPENAT, [0, 0])] {
+            let answer = at(g, number, path, &rest);
+            assert!([ENOENT, ELOOP].contains(&answer), "{path}: {answer}");
+        }
+    }
+    for path in [
+        "/proc/./self",
+        "/proc/self/.",
+        "proc",
+        "proc/task",
+        "proc/.",
+    ] {
+        let absolute = g.put_str(0xf000, path);
+        assert_eq!(g.call(CHDIR, &[absolute]), ENOENT, "{path}");
+        assert_eq!(at(g, OPENAT, path, &[O_PATH, 0]), ENOENT, "{path}");
+    }
+    // What is of no process is there.
+    assert_eq!(at(g, NEWFSTATAT, "/proc//meminfo", &[DATA, 0]), 0);
+}
+
+#[test]
+fn links_of_the_kernel_are_links_to_open() {
+    const O_EXCL: u64 = 0o200;
+    const O_DIRECTORY: u64 = 0o200_000;
+    let dir = TempDir::new("paths-flags");
+    let g = &mut guest_in(&dir);
+    let file = open(g, "f", O_RDWR | O_CREAT);
+    let own = &format!("/dev/fd/{file}");
+    assert_eq!(at(g, OPENAT, own, &[O_NOFOLLOW, 0]), ELOOP);
+    assert_eq!(at(g, OPENAT, own, &[O_CREAT | O_EXCL, 0o600]), EEXIST);
+    assert_eq!(at(g, OPENAT, own, &[O_DIRECTORY, 0]), ENOTDIR);
+    assert_eq!(at(g, OPENAT, "/proc/self/exe", &[O_NOFOLLOW, 0]), ELOOP);
+    assert_eq!(at(g, OPENAT, "/proc/self/maps", &[O_DIRECTORY, 0]), ENOTDIR);
+    assert_eq!(at(g, OPENAT, "/proc/self/maps", &[O_RDWR, 0]), EACCES);
+    let here = open(g, ".", O_DIRECTORY);
+    open(g, &format!("/dev/fd/{here}"), O_DIRECTORY);
+    open(g, own, O_CREAT);
 }

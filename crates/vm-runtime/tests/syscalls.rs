@@ -796,6 +796,16 @@ fn files_are_mapped_privately() {
     assert_eq!(g.call(nr::MADVISE, &[at, PAGE, 4]), 0);
     assert_ne!(g.get::<1>(at + 1), [0]);
     assert_eq!(
+        g.call(nr::MREMAP, &[at, 3 * PAGE, 4 * PAGE, 1]),
+        ENODEV,
+        "more of the file, and no zeros"
+    );
+    assert_eq!(
+        g.call(nr::MREMAP, &[at, 3 * PAGE, 2 * PAGE, 0]) as u64,
+        at,
+        "less of it"
+    );
+    assert_eq!(
         g.call(nr::MMAP, &[0, PAGE, 1, 2, fd, PAGE]) as u64 % PAGE,
         0
     );
@@ -879,6 +889,34 @@ fn anonymous_pages_are_zero_after_dontneed() {
     assert_eq!(g.call(nr::MADVISE, &[a, PAGE, 99]), EINVAL);
     assert_eq!(g.call(nr::MADVISE, &[a + 1, PAGE, 4]), EINVAL);
     assert_eq!(g.call(nr::MADVISE, &[0x8000_0000, PAGE, 4]), ENOMEM);
+}
+
+#[test]
+fn shared_pages_keep_their_contents_when_they_are_not_needed() {
+    const SHARED: u64 = 1;
+    let g = &mut Guest::new();
+    let a = map(g, 0, 3 * PAGE, 3, ANON) as u64;
+    let shared = a + PAGE;
+    let flags = ANON & !2 | SHARED | FIXED;
+    assert_eq!(map(g, shared, PAGE, 3, flags) as u64, shared);
+    for page in 0..3 {
+        g.process
+            .memory()
+            .store(GuestAddr(a + page * PAGE), 7_u8)
+            .unwrap();
+    }
+    // MADV_FREE stops at what it cannot free, MADV_DONTNEED goes on.
+    assert_eq!(g.call(nr::MADVISE, &[a, 3 * PAGE, 8]), EINVAL);
+    let first = |g: &Guest| [0, 1, 2].map(|page| g.get::<1>(a + page * PAGE)[0]);
+    assert_eq!(first(g), [0, 7, 7]);
+    assert_eq!(g.call(nr::MADVISE, &[a, 3 * PAGE, 4]), 0);
+    assert_eq!(first(g), [0, 7, 0]);
+    assert_eq!(g.call(nr::MREMAP, &[shared, PAGE, 2 * PAGE, 1]), ENODEV);
+    // Private memory in its place is as any other.
+    assert_eq!(map(g, shared, PAGE, 3, ANON | FIXED) as u64, shared);
+    g.process.memory().store(GuestAddr(shared), 7_u8).unwrap();
+    assert_eq!(g.call(nr::MADVISE, &[a, 3 * PAGE, 8]), 0);
+    assert_eq!(first(g), [0, 0, 0]);
 }
 
 fn outcome(answer: Answer) -> Outcome {

@@ -26,7 +26,7 @@ use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Kind, Rules};
 use perf_bench::report::text;
 use perf_bench::{Context, Format, KpiTable, Report};
 
-use crate::bench::build_info;
+use crate::bench::{build_info, nothing_selected};
 use crate::workspace::{
     Interrupt, Outcome, Workspace, make_run_dir, output_width, print_text, tell, time_stamp,
     write_file,
@@ -316,12 +316,13 @@ fn pick(
         benchmarks.push(evidence);
     }
     if chosen.count() == 0 {
-        let names: Vec<&str> = all.map(|listed| listed.id.as_str()).collect();
-        bail!(
-            "nothing is called {:?}; there are {}",
-            filter.unwrap_or_default(),
-            names.join(", ")
-        );
+        let names: Vec<String> = all.map(|listed| listed.id.clone()).collect();
+        let everywhere = "`cargo xtask gate` without a filter";
+        let message = nothing_selected(filter.unwrap_or_default(), &names, everywhere);
+        bail!(message);
+    }
+    if benchmarks.is_empty() {
+        bail!("the base has none of these benchmarks: give a later one with --base");
     }
     Ok(benchmarks)
 }

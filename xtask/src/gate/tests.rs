@@ -335,14 +335,16 @@ fn listed(id: &str) -> Listed {
 }
 
 #[test]
-fn a_new_benchmark_is_left_out_and_a_filter_that_selects_none_names_all() {
+fn a_new_benchmark_is_left_out_and_a_filter_that_selects_none_names_near_ones() {
     let change = [listed(CONTROL), listed("a/old"), listed("a/new")];
     let mut notes = Vec::new();
     let picked = pick(&change, &change[..2], Some("a/"), &mut notes).unwrap();
     assert_eq!(picked.len(), 1);
     assert!(notes[0].contains("a/new"), "{notes:?}");
-    let error = pick(&change, &change, Some("zzz"), &mut notes).unwrap_err();
-    assert!(error.to_string().contains("a/old, a/new"), "{error}");
+    let error = pick(&change, &change, Some("odl"), &mut notes).unwrap_err();
+    assert!(error.to_string().contains("near names: a/old"), "{error}");
+    let error = pick(&change, &change[..1], None, &mut notes).unwrap_err();
+    assert!(error.to_string().contains("--base"), "{error}");
 }
 
 #[test]

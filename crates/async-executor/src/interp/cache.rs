@@ -215,7 +215,12 @@ impl Cache {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Cache::new(self.records_max, self.events);
+        self.restart(self.events);
+    }
+
+    /// Begins anew, with records of that kind.
+    pub(super) fn restart(&mut self, events: Events) {
+        *self = Cache::new(self.records_max, events);
     }
 
     /// Links record `from` to the block whose first record is `to`.

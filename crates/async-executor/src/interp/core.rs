@@ -60,6 +60,12 @@ impl InterpCore {
         InterpCore::with(RECORDS_MAX, Events::Ignored)
     }
 
+    /// Goes on with compiled code beside it. What was decoded until now does
+    /// not count events, and is decoded again.
+    pub(crate) fn accompany(&mut self) {
+        self.cache.restart(Events::Counted);
+    }
+
     /// With room for that many records; a chunk's at least.
     pub(super) fn with(records_max: usize, events: Events) -> InterpCore {
         assert!(records_max >= CHUNK_RECORDS, "a chunk must fit");

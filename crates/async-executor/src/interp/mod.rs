@@ -29,6 +29,7 @@ use vm_core::hart::Hart;
 use vm_core::mem::GuestMemory;
 
 pub(crate) use self::core::InterpCore;
+pub(crate) use self::system::orders_stores_before_loads;
 pub(crate) use self::tier::{Control, NoTier, Stop, Tier};
 use crate::exit::{Budget, Executor, Exit};
 use crate::stats::InterpStats;

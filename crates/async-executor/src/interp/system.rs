@@ -33,7 +33,7 @@ pub(super) fn order(a: &Operands) {
 /// Whether a `fence` with this immediate keeps a store before a later load:
 /// x86-64 keeps every other order that RVWMO can ask for by itself.
 #[inline(always)]
-fn orders_stores_before_loads(imm: i32) -> bool {
+pub(crate) fn orders_stores_before_loads(imm: i32) -> bool {
     const WRITES: i32 = 0b0101; // memory and device output
     const READS: i32 = 0b1010; // memory and device input
     // Mode 8 over rw, rw: all orders but this one. With other sets the mode is

@@ -26,7 +26,6 @@ pub(crate) struct Compiled {
     pub(crate) blocks: usize,
     pub(crate) stepped: usize,
     /// Host instructions of `code`.
-    pub(crate) host_insts: usize,
     pub(crate) compile_ns: u64,
 }
 
@@ -102,10 +101,10 @@ fn host_features() -> [(bool, &'static str); 11] {
 }
 
 /// Instructions in `code`; constants at its end count as what they look like.
-fn count_host_insts(code: &[u8]) -> usize {
+pub(crate) fn count_host_insts(code: &[u8]) -> u64 {
     iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE)
         .into_iter()
-        .count()
+        .count() as u64
 }
 
 /// Whether fused multiply-add is one host instruction.
@@ -182,7 +181,6 @@ impl Compiler {
             insts: counts.insts,
             blocks: region.nodes.len(),
             stepped: counts.stepped,
-            host_insts: count_host_insts(buffer.data()),
             compile_ns,
         })
     }

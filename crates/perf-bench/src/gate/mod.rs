@@ -57,6 +57,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, the worst first.
+    pub const ALL: &[Self] = &[
+        Self::Regressed,
+        Self::Invalid,
+        Self::Inconclusive,
+        Self::Unchanged,
+        Self::Improved,
+    ];
+
     /// The word used in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -22,13 +22,16 @@ pub const DEFAULT_WIDTH: usize = 100;
 /// Stands where there is no value.
 const ABSENT: &str = "-";
 
-/// The whole report: circumstances, results, metrics, warnings, KPI table. The
-/// last line counts the verdicts.
+/// The whole report: circumstances, results, metrics, warnings, KPI table; of a gate
+/// alone, only what it has. The last line counts the verdicts.
 #[must_use]
 pub fn report(report: &Report, width: usize) -> String {
     let mut out = context(&report.context);
-    out.push('\n');
-    out.push_str(&results(&report.benchmarks, width));
+    let is_gate_alone = report.gate.is_some() && report.benchmarks.is_empty();
+    if !is_gate_alone {
+        out.push('\n');
+        out.push_str(&results(&report.benchmarks, width));
+    }
     let metrics = metrics_table(&report.benchmarks);
     if !metrics.rows.is_empty() {
         out.push('\n');
@@ -50,9 +53,29 @@ pub fn report(report: &Report, width: usize) -> String {
         }
     }
     out.push('\n');
-    out.push_str(&kpis(&report.kpis, width));
-    line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+    if is_gate_alone && report.kpis.is_empty() {
+        let comparisons = report.comparisons().len();
+        line(
+            &mut out,
+            format_args!("gate: {comparisons} compared: {}", verdict_counts(report)),
+        );
+    } else {
+        out.push_str(&kpis(&report.kpis, width));
+        line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+    }
     out
+}
+
+/// How many benchmarks of the gate have which verdict, those nobody has left out.
+fn verdict_counts(report: &Report) -> String {
+    let gate = report.gate.as_ref();
+    let counts: Vec<String> = Verdict::ALL
+        .iter()
+        .map(|&verdict| (gate.map_or(0, |gate| gate.count(verdict)), verdict))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, verdict)| format!("{count} {verdict}"))
+        .collect();
+    counts.join(", ")
 }
 
 /// A table with one row per result, then one line per result that did not pass

@@ -15,6 +15,8 @@ pub enum ElfError {
     NotElf {
         /// Its first bytes, zeros where it is shorter.
         found: [u8; 4],
+        /// How many of those the file has.
+        found_bytes: u8,
     },
     /// The file ends inside its own header.
     HeaderTruncated {
@@ -181,18 +183,20 @@ impl fmt::Display for ElfError {
         match self {
             ElfError::NotElf {
                 found: [b'#', b'!', ..],
+                ..
             } => {
                 write!(
                     f,
                     "a script, not an ELF program; run its interpreter and pass it the script"
                 )
             }
-            ElfError::NotElf {
-                found: [a, b, c, d],
-            } => write!(
-                f,
-                "not an ELF program: it begins with bytes {a:02x} {b:02x} {c:02x} {d:02x} and not 7f 45 4c 46"
-            ),
+            ElfError::NotElf { found, found_bytes } => {
+                f.write_str("not an ELF program: it begins with")?;
+                for byte in &found[..usize::from(*found_bytes).min(found.len())] {
+                    write!(f, " {byte:02x}")?;
+                }
+                f.write_str(" and not 7f 45 4c 46; name a program that riscv64-linux-gnu-gcc -static made")
+            }
             ElfError::HeaderTruncated { file_bytes: 0 } => {
                 write!(f, "the file is empty; build or copy the program again")
             }

@@ -409,7 +409,10 @@ impl FileHeader {
         if file[..shown] != MAGIC[..shown] {
             let mut found = [0; 4];
             found[..shown].copy_from_slice(&file[..shown]);
-            return Err(ElfError::NotElf { found });
+            return Err(ElfError::NotElf {
+                found,
+                found_bytes: shown as u8,
+            });
         }
         let Some(h) = file.first_chunk::<HEADER_BYTES>() else {
             return Err(ElfError::HeaderTruncated {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Range};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reserve::{PAGE_COUNT, Reservation};
@@ -96,6 +96,13 @@ const MAPPED: u8 = 8;
 /// (`vm.max_map_count`): the rest is for all else that the process does.
 pub const RUNS_MAX: usize = 16_384;
 
+/// Most runs of all address spaces of the process together, for the same
+/// reason.
+pub const PROCESS_RUNS_MAX: usize = 2 * RUNS_MAX;
+
+/// Runs of all address spaces of the process.
+static PROCESS_RUNS: AtomicUsize = AtomicUsize::new(0);
+
 /// Bytes that move at a time: so much more than the limit is in use then.
 const MOVE_BYTES: usize = 256 << 10;
 
@@ -114,7 +121,44 @@ impl Run {
 /// What is counted about the page table.
 struct Count {
     bytes: u64,
-    runs: usize,
+    runs: Runs,
+}
+
+/// How many runs an address space has; also counted for the process.
+struct Runs(usize);
+
+impl Runs {
+    /// Those of an address space without mappings.
+    fn one() -> Runs {
+        PROCESS_RUNS.fetch_add(1, Ordering::Relaxed);
+        Runs(1)
+    }
+
+    fn set(&mut self, runs: usize) {
+        PROCESS_RUNS.fetch_add(runs.wrapping_sub(self.0), Ordering::Relaxed);
+        self.0 = runs;
+    }
+
+    /// Whether there may be so many, where this address space may have `most`;
+    /// the error is the limit. Address spaces that ask at once may all be told
+    /// yes: a change of one makes two more runs, so that the sum goes little
+    /// over its bound.
+    fn check(&self, runs: usize, most: usize) -> Result<(), usize> {
+        let elsewhere = PROCESS_RUNS.load(Ordering::Relaxed).wrapping_sub(self.0);
+        if runs > most {
+            Err(RUNS_MAX)
+        } else if runs > self.0 && runs + elsewhere > PROCESS_RUNS_MAX {
+            Err(PROCESS_RUNS_MAX)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// A guest's address space. Cheap to create: pages cost when touched.
@@ -151,7 +195,10 @@ impl GuestMemory {
         Ok(GuestMemory {
             reservation,
             limit_bytes,
-            count: Mutex::new(Count { bytes: 0, runs: 1 }),
+            count: Mutex::new(Count {
+                bytes: 0,
+                runs: Runs::one(),
+            }),
             code_epoch: AtomicU64::new(0),
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
         })
@@ -198,12 +245,12 @@ impl GuestMemory {
     /// Maps zeroed pages, replacing what was mapped there.
     ///
     /// Where it succeeds, a [`protect`](GuestMemory::protect) of the same
-    /// range does not fail for want of runs.
+    /// range does not fail for want of runs of this address space.
     ///
     /// # Errors
     /// For a range of incomplete pages, outside the mappable space, beyond
-    /// the memory limit, beyond [`RUNS_MAX`], or refused by the host; nothing
-    /// has changed then.
+    /// the memory limit, beyond [`RUNS_MAX`] or [`PROCESS_RUNS_MAX`], or
+    /// refused by the host; nothing has changed then.
     pub fn map(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
         let mut count = self.lock();
@@ -304,8 +351,14 @@ impl GuestMemory {
             self.restore(&mut count, &target);
             return Err(error);
         }
+        if let Err(error) = self.discard(&target) {
+            // Its contents are lost where it replaced anything, as if this
+            // had gone on; the pages to be moved are whole.
+            self.restore(&mut count, &source);
+            self.restore(&mut count, &target);
+            return Err(error);
+        }
         // From here on nothing fails: all contents arrive.
-        let _ = self.discard(&target);
         let mut piece = vec![0; MOVE_BYTES.min(old_bytes.min(new_bytes) as usize)];
         let mut done = 0;
         while done < old_bytes.min(new_bytes) {
@@ -490,7 +543,7 @@ impl GuestMemory {
         let first = had.first().map_or(0, |run| run.entry);
         let last = had.last().map_or(0, |run| run.entry);
         let seams = |a: u8, b: u8| usize::from(before != a) + usize::from(b != behind);
-        count.runs + seams(entry, entry) + 1 - seams(first, last) - had.len()
+        count.runs.0 + seams(entry, entry) + 1 - seams(first, last) - had.len()
     }
 
     /// Refuses more runs than `most`.
@@ -501,10 +554,9 @@ impl GuestMemory {
         entry: u8,
         most: usize,
     ) -> Result<(), MemoryError> {
-        if self.runs_after(count, had, entry) > most {
-            return Err(MemoryError::Runs { limit: RUNS_MAX });
-        }
-        Ok(())
+        let runs = self.runs_after(count, had, entry);
+        let checked = count.runs.check(runs, most);
+        checked.map_err(|limit| MemoryError::Runs { limit })
     }
 
     /// Gives the pages of `had` one entry; their contents stay. Where the host
@@ -523,7 +575,8 @@ impl GuestMemory {
             self.restore(count, had);
             return Err(error);
         }
-        count.runs = self.runs_after(count, had, entry);
+        let runs = self.runs_after(count, had, entry);
+        count.runs.set(runs);
         count.bytes -= mapped_bytes(had);
         if entry & MAPPED != 0 {
             count.bytes += (pages.len() as u64) * PAGE_BYTES;
@@ -547,10 +600,8 @@ impl GuestMemory {
 
     fn recount(&self, count: &mut Count) {
         let runs = self.runs(0..PAGE_COUNT);
-        *count = Count {
-            bytes: mapped_bytes(&runs),
-            runs: runs.len(),
-        };
+        count.bytes = mapped_bytes(&runs);
+        count.runs.set(runs.len());
     }
 
     /// Drops what is in the mapped pages of `had`.

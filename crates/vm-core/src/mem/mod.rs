@@ -48,4 +48,6 @@ mod reserve;
 mod mapping;
 
 pub use access::{Atom, Scalar};
-pub use mapping::{Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot, RUNS_MAX, SPACE_BYTES};
+pub use mapping::{
+    Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, PROCESS_RUNS_MAX, Prot, RUNS_MAX, SPACE_BYTES,
+};

@@ -6,6 +6,7 @@ use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
 /// Address space reserved at each side of the guest's.
@@ -133,12 +134,25 @@ impl Reservation {
     }
 
     /// Drops the contents of a range: it reads as zero from now on. Its
-    /// protection stays.
+    /// protection stays. Where the process has locked its memory
+    /// (`mlockall`), the whole space is unlocked: locked pages cannot be
+    /// dropped.
     pub(super) fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
-        // SAFETY: M1: pages of our own reservation, which M3 keeps free of
-        // references that would see them change.
-        unsafe { mm::madvise(self.at(offset, bytes), bytes, Advice::LinuxDontNeed) }?;
-        Ok(())
+        let start = self.at(offset, bytes);
+        let drop_pages = || {
+            // SAFETY: M1: pages of our own reservation, which M3 keeps free of
+            // references that would see them change.
+            unsafe { mm::madvise(start, bytes, Advice::LinuxDontNeed) }
+        };
+        match drop_pages() {
+            Err(Errno::INVAL) => {
+                // All of it at once: a part would become a mapping of its own.
+                // SAFETY: M1: our own reservation; no contents change.
+                unsafe { mm::munlock(self.start.as_ptr(), Self::TOTAL_BYTES) }?;
+                Ok(drop_pages()?)
+            }
+            done => Ok(done?),
+        }
     }
 }
 

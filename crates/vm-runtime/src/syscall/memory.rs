@@ -13,6 +13,7 @@ use super::transfer::read_into;
 use super::uptr::{UserPtr, UserSlice};
 use super::{Call, Next, Reply};
 use crate::kernel::Kernel;
+use crate::space::Backing;
 use crate::vfs::FileKind;
 
 const MAP_SHARED: u32 = 0x01;
@@ -74,7 +75,7 @@ pub(super) fn brk(p: &mut Kernel, call: &Call<'_>) -> Reply {
             new == old || memory.unmap(GuestAddr(new), old - new).is_ok()
         };
         if moved {
-            space.forget_file(old.min(new)..old.max(new));
+            space.note(old.min(new)..old.max(new), None);
             space.brk = wanted;
         }
     }
@@ -129,13 +130,18 @@ pub(super) fn mmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     match file {
         None => {
             memory.map(start, bytes, prot).map_err(errno)?;
-            space.forget_file(start.0..start.0 + bytes);
+            let backing = shared.then_some(Backing::SharedAnonymous);
+            space.note(start.0..start.0 + bytes, backing);
         }
         Some(file) => {
             memory
                 .map(start, bytes, Prot::READ | Prot::WRITE)
                 .map_err(errno)?;
-            space.note_file(start.0..start.0 + bytes, shared);
+            let backing = match shared {
+                true => Backing::SharedFile,
+                false => Backing::PrivateFile,
+            };
+            space.note(start.0..start.0 + bytes, Some(backing));
             let read = read_into(
                 memory,
                 bounce,
@@ -146,7 +152,7 @@ pub(super) fn mmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
             let done = read.and_then(|()| memory.protect(start, bytes, prot).map_err(errno));
             if let Err(error) = done {
                 let _ = memory.unmap(start, bytes);
-                space.forget_file(start.0..start.0 + bytes);
+                space.note(start.0..start.0 + bytes, None);
                 return Err(error);
             }
         }
@@ -186,7 +192,7 @@ pub(super) fn munmap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     }
     if let Some((start, bytes)) = mappable(start, bytes) {
         p.memory.unmap(start, bytes).map_err(errno)?;
-        p.space.forget_file(start.0..start.0 + bytes);
+        p.space.note(start.0..start.0 + bytes, None);
     }
     Ok(Next::Done(0))
 }
@@ -209,7 +215,11 @@ pub(super) fn mprotect(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let mapped = p.memory.mapped_prefix(GuestAddr(start), bytes);
     // Writes would be lost: they do not reach the file.
     let shared = match prot.contains(Prot::WRITE) {
-        true => p.space.first_shared(start..start.saturating_add(mapped)),
+        true => {
+            let range = start..start.saturating_add(mapped);
+            p.space
+                .first_backed(range, |backing| backing == Backing::SharedFile)
+        }
         false => None,
     };
     let good = shared.map_or(mapped, |shared| shared - start);
@@ -245,6 +255,15 @@ pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
     let from = GuestAddr(old);
     // One mapping has one protection; a range of several is not one.
     let prot = p.memory.uniform_prot(from, old_bytes).ok_or(Errno::FAULT)?;
+    if new_bytes > old_bytes
+        && p.space
+            .first_backed(old..old + old_bytes, |_| true)
+            .is_some()
+    {
+        // What would come behind a file's pages is more of the file, which is
+        // not known any more; behind shared memory it is nothing at all.
+        return Err(Errno::NODEV);
+    }
     if flags & FIXED != 0 {
         let apart =
             fixed.checked_add(new_bytes).is_some_and(|end| end <= old) || old + old_bytes <= fixed;
@@ -257,7 +276,7 @@ pub(super) fn mremap(p: &mut Kernel, call: &Call<'_>) -> Reply {
         if new_bytes < old_bytes {
             let tail = GuestAddr(old + new_bytes);
             p.memory.unmap(tail, old_bytes - new_bytes).map_err(errno)?;
-            p.space.forget_file(tail.0..old + old_bytes);
+            p.space.note(tail.0..old + old_bytes, None);
         }
         return Ok(Next::Done(old));
     }
@@ -291,7 +310,7 @@ fn move_pages(
         .remap(from, old_bytes, to, new_bytes)
         .map_err(errno)?;
     p.space
-        .move_files(from.0..from.0 + old_bytes, to.0, new_bytes);
+        .note_move(from.0..from.0 + old_bytes, to.0, new_bytes);
     Ok(Next::Done(to.0))
 }
 
@@ -374,9 +393,22 @@ pub(super) fn madvise(p: &mut Kernel, call: &Call<'_>) -> Reply {
     if matches!(advice, DONTNEED | FREE)
         && let Some((start, bytes)) = mappable(start, bytes)
     {
-        for part in p.space.anonymous_parts(start.0..start.0 + bytes) {
+        // What a file or others have is not lost by not being needed here. To
+        // free it is an error, which Linux finds when it comes to it.
+        let range = start.0..start.0 + bytes;
+        let stop = match advice {
+            FREE => p.space.first_backed(range.clone(), |_| true),
+            _ => None,
+        };
+        for part in p
+            .space
+            .private_parts(range.start..stop.unwrap_or(range.end))
+        {
             let bytes = part.end - part.start;
             p.memory.zero(GuestAddr(part.start), bytes).map_err(errno)?;
+        }
+        if stop.is_some() {
+            return Err(Errno::INVAL);
         }
     }
     // Gaps are skipped and then reported.

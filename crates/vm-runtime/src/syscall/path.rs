@@ -31,11 +31,7 @@ impl Kernel {
             true => self.unmasked(mode),
             false => Mode::empty(),
         };
-        let fd = open_plain(self.directory(dir, path)?, path, flags, mode)?;
-        if synthetic::is_of_host_process(&fd) {
-            return Err(Errno::NOENT);
-        }
-        OpenFile::new(fd)
+        OpenFile::new(open_plain(self.directory(dir, path)?, path, flags, mode)?)
     }
 
     /// What the guest's mask leaves of the permissions of a new file.

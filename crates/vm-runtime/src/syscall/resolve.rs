@@ -8,7 +8,8 @@
 //! A path can lead into `/proc/self/fd` of the process that runs us, by its
 //! spelling or by a link that the guest made. So no call passes a whole path
 //! on to the host: names that the kernel answers itself are recognised first,
-//! and everything else is opened with `RESOLVE_NO_MAGICLINKS`.
+//! everything else is opened with `RESOLVE_NO_MAGICLINKS`, and what belongs to
+//! the host process after all is not there.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -51,7 +52,11 @@ pub(super) fn host_path(file: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// Opens without following links that are not made of a path.
+/// Opens without following links that are not made of a path; files of the
+/// process that runs us do not exist.
+///
+/// Where the host has no `openat2` (before Linux 5.6, under gVisor or an old
+/// valgrind), this is `ENOSYS`: `openat` would follow such links.
 pub(super) fn open_plain(
     dir: BorrowedFd<'_>,
     path: &[u8],
@@ -60,10 +65,10 @@ pub(super) fn open_plain(
 ) -> Result<OwnedFd, Errno> {
     // What the guest opens is never inherited by programs of the host.
     let flags = flags | OFlags::CLOEXEC;
-    match fs::openat2(dir, path, flags, mode, ResolveFlags::NO_MAGICLINKS) {
-        // Kernels before 5.6. EPERM is a filter's, which knows why.
-        Err(Errno::NOSYS) => fs::openat(dir, path, flags, mode),
-        opened => opened,
+    let fd = fs::openat2(dir, path, flags, mode, ResolveFlags::NO_MAGICLINKS)?;
+    match synthetic::is_of_host_process(&fd) {
+        true => Err(Errno::NOENT),
+        false => Ok(fd),
     }
 }
 
@@ -98,8 +103,11 @@ impl Kernel {
                 if follows {
                     return Ok(Found::Held(file));
                 }
-                let link = host_path(file).into_os_string().into_encoded_bytes();
-                open_object(CWD, &link, flags)
+                // The host's link, because the guest's number is another: only
+                // what the link itself is like can be asked of it.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let link = fs::open(host_path(file), flags, Mode::empty())?;
+                Ok(Found::Opened(link))
             }
             Some(Entry::Exe) if follows => open_object(CWD, self.program_path()?, flags),
             Some(Entry::Missing) => Err(Errno::NOENT),

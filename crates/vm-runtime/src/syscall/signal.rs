@@ -85,6 +85,15 @@ impl Signals {
         self.blocked & signal.bit() != 0 && signal != Signal::KILL && signal != Signal::STOP
     }
 
+    /// Whether a signal that arrives is to act now. One that is blocked waits.
+    pub(crate) fn arrives(&mut self, signal: Signal) -> bool {
+        if self.is_blocked(signal) {
+            self.pending |= signal.bit();
+            return false;
+        }
+        !self.is_ignored(signal)
+    }
+
     /// Whether a signal that arrives is dropped.
     fn is_ignored(&self, signal: Signal) -> bool {
         match self.action(signal).handler {
@@ -111,11 +120,7 @@ pub(super) fn raise(p: &mut Kernel, call: &Call<'_>, signal: Signal, answer: Err
 
 /// `None` where the guest lives on.
 fn deliver(p: &mut Kernel, call: &Call<'_>, signal: Signal) -> Option<Outcome> {
-    if p.signals.is_blocked(signal) {
-        p.signals.pending |= signal.bit();
-        return None;
-    }
-    if p.signals.is_ignored(signal) {
+    if !p.signals.arrives(signal) {
         return None;
     }
     let why = format!("raised by the program itself, at {}", p.place(call.pc));

@@ -6,6 +6,7 @@
 //! path leads into the host process' own `/proc` directory, the file is
 //! refused after opening: see [`is_of_host_process`].
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,7 +18,7 @@ use vm_core::GuestAddr;
 use vm_core::addr::PAGE_BYTES;
 use vm_core::mem::{MAP_HIGHEST, MAP_LOWEST, Prot};
 
-use super::OpenFile;
+use super::{FileKind, OpenFile};
 use crate::kernel::Kernel;
 
 /// A path of the kernel.
@@ -39,6 +40,7 @@ pub(crate) enum Entry {
 
 /// What `path` is, where it is one of the kernel.
 pub(crate) fn lookup(kernel: &Kernel, path: &[u8]) -> Option<Entry> {
+    let path = &*without_detours(path);
     match path {
         b"/dev/stdin" => return Some(Entry::Fd(0)),
         b"/dev/stdout" => return Some(Entry::Fd(1)),
@@ -63,6 +65,25 @@ pub(crate) fn lookup(kernel: &Kernel, path: &[u8]) -> Option<Entry> {
     })
 }
 
+/// An absolute path without `//` and `/./`, which change nothing.
+fn without_detours(path: &[u8]) -> Cow<'_, [u8]> {
+    let is_detour = |part: &[u8]| part.is_empty() || part == b".";
+    let mut parts = path.split(|&byte| byte == b'/');
+    // In front of the first slash there is nothing; a slash at the end says
+    // that it is a directory, and these are not.
+    if parts.next() != Some(b"") || !parts.clone().any(is_detour) || path.ends_with(b"/") {
+        return Cow::Borrowed(path);
+    }
+    let parts = parts.filter(|part| !is_detour(part));
+    Cow::Owned(
+        parts
+            .flat_map(|part| [b"/", part])
+            .flatten()
+            .copied()
+            .collect(),
+    )
+}
+
 fn descriptor(number: &[u8]) -> Entry {
     let number = std::str::from_utf8(number)
         .ok()
@@ -78,20 +99,44 @@ pub(crate) fn open(
     flags: OFlags,
 ) -> Option<Result<Arc<OpenFile>, Errno>> {
     let entry = lookup(kernel, path)?;
-    let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
+    let file = match entry {
+        Entry::Fd(fd) => match kernel.files.get(fd.into()) {
+            Ok(file) => Some(Arc::clone(file)),
+            Err(_) => return Some(Err(Errno::NOENT)),
+        },
+        _ => None,
+    };
+    if let Some(refused) = refusal(entry, file.as_deref(), flags) {
+        return Some(Err(refused));
+    }
     let text = match entry {
-        Entry::Fd(fd) => {
-            let file = kernel.files.get(fd.into()).map(Arc::clone);
-            return Some(file.map_err(|_| Errno::NOENT));
-        }
-        Entry::Missing => return Some(Err(Errno::NOENT)),
-        _ if wants_write => return Some(Err(Errno::ACCESS)),
+        Entry::Fd(_) | Entry::Missing => return file.map(Ok),
         Entry::Exe => return Some(open_program(kernel)),
         Entry::Maps => maps(kernel).into_bytes(),
         Entry::Cmdline => kernel.cmdline.clone(),
         Entry::Comm => [&kernel.comm[..], b"\n"].concat(),
     };
     Some(text_file(&text).and_then(OpenFile::read_only).map(Arc::new))
+}
+
+/// Why an entry cannot be opened like that; a descriptor comes with its file.
+fn refusal(entry: Entry, file: Option<&OpenFile>, flags: OFlags) -> Option<Errno> {
+    let is_link = matches!(entry, Entry::Fd(_) | Entry::Exe);
+    let is_directory = file.is_some_and(|file| file.kind == FileKind::Directory);
+    let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
+    if entry == Entry::Missing {
+        Some(Errno::NOENT)
+    } else if flags.contains(OFlags::CREATE | OFlags::EXCL) {
+        Some(Errno::EXIST)
+    } else if is_link && flags.contains(OFlags::NOFOLLOW) {
+        Some(Errno::LOOP)
+    } else if flags.contains(OFlags::DIRECTORY) && !is_directory {
+        Some(Errno::NOTDIR)
+    } else if file.is_none() && wants_write {
+        Some(Errno::ACCESS)
+    } else {
+        None
+    }
 }
 
 fn open_program(kernel: &Kernel) -> Result<Arc<OpenFile>, Errno> {

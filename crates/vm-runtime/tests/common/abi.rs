@@ -23,6 +23,7 @@ pub(crate) const EPIPE: i64 = -32;
 pub(crate) const ERANGE: i64 = -34;
 pub(crate) const ENOSYS: i64 = -38;
 pub(crate) const ETIMEDOUT: i64 = -110;
+pub(crate) const ELOOP: i64 = -40;
 
 /// Of the asm-generic table.
 pub(crate) mod nr {

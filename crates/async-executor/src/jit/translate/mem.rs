@@ -7,6 +7,7 @@ use vm_core::XReg;
 use vm_core::isa::format::{Fence, Load, S};
 
 use super::{Translator, abi};
+use crate::interp::orders_stores_before_loads;
 
 /// Bytes of an access.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,9 +79,7 @@ impl Translator<'_> {
     /// still move accesses over what is free on the host: a sequence point
     /// holds them.
     pub(super) fn fence(&mut self, a: Fence) {
-        let predecessor_writes = a.imm & 0x10 != 0;
-        let successor_reads = a.imm & 0x02 != 0;
-        if predecessor_writes && successor_reads {
+        if orders_stores_before_loads(a.imm) {
             self.full_barrier();
         } else {
             self.b.ins().sequence_point();

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use async_executor::jit::dump::Dump;
 use vm_core::GuestAddr;
 use vm_core::addr::PAGE_BYTES;
@@ -11,7 +11,7 @@ use vm_core::elf::Symbols;
 use vm_core::isa::decode;
 use vm_core::isa::disasm::disassemble_at;
 use vm_core::mem::{GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot};
-use vm_runtime::{EngineKind, Process, ProcessConfig, Stdio};
+use vm_runtime::{EngineKind, Printable, Process, ProcessConfig, Stdio};
 
 use crate::flags::DumpArgs;
 use crate::knobs;
@@ -26,6 +26,7 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
         ..ProcessConfig::default()
     };
     // Loaded as for running: what is shown is what a hart would fetch.
+    let program = Printable(args.program.as_os_str());
     let process = Process::load(&args.program, &[b"dump"], &[], config)?;
     let symbols = process.symbols();
     let memory = process.memory();
@@ -34,7 +35,6 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
 
     let shown = if let Some(name) = &args.function {
         let Some(function) = symbols.named(name) else {
-            let program = args.program.display();
             let hint = if symbols.is_empty() {
                 let start = executable_ranges(memory)
                     .first()
@@ -63,18 +63,17 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
     } else if let Some(addr) = args.addr {
         let start = GuestAddr(addr.value);
         if !start.is_aligned(2) {
-            bail!("{start} is odd; instructions begin at even addresses");
+            bail!("{program}: --addr {start} is odd; instructions begin at even addresses");
         }
         if memory.fetch(start).is_err() {
             let is_code = |addr: &GuestAddr| memory.fetch(*addr).is_ok();
             let hint = match addr.as_printed.map(GuestAddr).filter(is_code) {
                 Some(meant) => format!("; {} is decimal, did you mean {meant}?", addr.value),
-                None => String::new(),
+                None => {
+                    format!("; `hartloom dump {program}` shows all that is")
+                }
             };
-            bail!(
-                "{}: nothing is executable at {start}{hint}",
-                args.program.display()
-            );
+            bail!("{program}: nothing is executable at {start}{hint}");
         }
         let count = args.count.unwrap_or(COUNT_DEFAULT);
         let shown = instructions(&mut out, memory, &symbols, start..MAP_HIGHEST, count)?;
@@ -82,7 +81,7 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
         compiled(&mut out, memory, start..end.unwrap_or(MAP_HIGHEST), args)?;
         shown
     } else if args.clif || args.host {
-        bail!("--clif and --host show one function: name it with --function or --addr");
+        bail!("{program}: --clif and --host show one function; name it with --function or --addr");
     } else {
         let mut left = everything;
         for range in executable_ranges(memory) {
@@ -92,7 +91,7 @@ pub(crate) fn dump(args: &DumpArgs) -> Result<()> {
     };
     out.flush()?;
     if shown == 0 {
-        bail!("{}: nothing of it is executable", args.program.display());
+        bail!("{program}: nothing of it is executable; link it with a text segment");
     }
     Ok(())
 }
@@ -109,8 +108,14 @@ fn compiled(
     }
     let bytes = range.end.0 - range.start.0;
     let config = knobs::config(EngineKind::Jit)?;
-    let Some(dump) = Dump::of_function(memory, range.start, bytes, &config)? else {
-        bail!("{}: no code that can be compiled", range.start);
+    let program = Printable(args.program.as_os_str());
+    let dump = Dump::of_function(memory, range.start, bytes, &config)
+        .with_context(|| program.to_string())?;
+    let Some(dump) = dump else {
+        bail!(
+            "{program}: no code that can be compiled at {}; name the start of a function",
+            range.start
+        );
     };
     writeln!(out, "\nregion:\n{}", dump.guest)?;
     if args.clif {

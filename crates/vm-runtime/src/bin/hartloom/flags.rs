@@ -16,14 +16,15 @@ macro_rules! statuses {
         "\
 Exit status:
   0    all was printed, or whoever reads it has seen enough
-  125  usage, or output that cannot be written"
+  125  usage, or output that cannot be written: a full disk, a closed file"
     };
 }
 
 macro_rules! program_statuses {
     () => {
         "
-  126  the program was found but cannot run: not an RV64GC ELF, a shared library, damaged, a directory, unreadable
+  126  the program was found but cannot run: not an RV64GC ELF, a shared library, damaged,
+       a directory, unreadable
   127  the program was not found"
     };
 }
@@ -34,7 +35,8 @@ macro_rules! run_statuses {
             "\
 Exit status of `run`:
   the program's own, or 128+N when signal N ended it: 139 is a segmentation fault
-  125  hartloom itself failed: usage, too little memory or address space, a deadlocked program",
+  125  hartloom itself failed: usage, too little memory or address space, a deadlocked
+       program; or the program ended with 0, but what --strace or --stats say was lost",
             program_statuses!()
         )
     };
@@ -199,7 +201,7 @@ pub(crate) struct DumpArgs {
     pub(crate) addr: Option<Address>,
 
     /// Only so many instructions; 16 from an address on, unless said otherwise
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
 
     /// Also the compiler's intermediate code for the function or address
@@ -273,6 +275,12 @@ fn assignment(text: &str) -> Result<OsString, String> {
         Some((name, _)) if !name.is_empty() => Ok(text.into()),
         _ => Err("an environment variable is set by NAME=VALUE".to_owned()),
     }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|&number| number >= 1);
+    let most = u64::MAX;
+    number.ok_or_else(|| format!("--count is how many instructions to show, from 1 to {most}"))
 }
 
 /// An address, and what else it may have been meant to be.

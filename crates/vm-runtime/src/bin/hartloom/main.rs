@@ -1,7 +1,7 @@
 //! `hartloom`: runs RV64GC Linux programs from the command line.
 //!
 //! [`flags`] is what can be said, [`run`] and [`dump`] are what is done,
-//! [`inherited`] is what the parent left. Exit statuses are documented in the
+//! [`inherited`] is what the parent left, [`outside`] what others send. Exit statuses are documented in the
 //! help, which `flags` holds. [`knobs`] are for whoever works on the compiler.
 
 #![deny(unsafe_code)]
@@ -9,6 +9,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{CommandFactory as _, Parser as _};
 use vm_runtime::{LoadError, syscall_table, syscall_table_markdown};
 
@@ -20,6 +21,8 @@ mod flags;
 )]
 mod inherited;
 mod knobs;
+#[allow(unsafe_code, reason = "sets a signal handler: rule O1")]
+mod outside;
 mod run;
 
 use flags::{Flags, STATUS_OWN_ERROR, Verb};
@@ -70,6 +73,9 @@ fn status_of(error: &anyhow::Error) -> u8 {
 fn printed_all(done: anyhow::Result<()>) -> anyhow::Result<u8> {
     let kind = |error: &anyhow::Error| error.downcast_ref::<io::Error>().map(io::Error::kind);
     match done {
+        Ok(()) if inherited::is_unwritable(io::stdout()) => bail!(
+            "standard output is not open for writing, so what was asked for is lost; open it (> FILE)"
+        ),
         Ok(()) => Ok(0),
         Err(error) => match kind(&error) {
             Some(io::ErrorKind::BrokenPipe) => Ok(0),

@@ -1,42 +1,58 @@
 //! `hartloom run`: a program from start to exit status.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::{flag, low_level};
-use vm_runtime::{EngineKind, Outcome, Process, ProcessConfig, ProcessStats, build_engine_with};
+use vm_runtime::{
+    Engine, EngineKind, Outcome, Printable, Process, ProcessConfig, ProcessStats, Signal,
+    build_engine_with,
+};
 
-use crate::flags::{RunArgs, StatsFormat};
+use crate::flags::{RunArgs, STATUS_OWN_ERROR, StatsFormat};
 use crate::inherited;
 use crate::knobs;
+use crate::outside::{self, Interrupts};
 
 /// Runs a program; gives the exit status that hartloom is to end with.
 pub(crate) fn run(args: RunArgs) -> Result<u8> {
     let begun = Instant::now();
-    let jit_config = knobs::config(args.engine)?;
+    // clap asks for one operand at least.
+    let program = args
+        .command
+        .first()
+        .map_or(OsStr::new(""), OsString::as_os_str);
+    let name = Printable(program);
+    if (args.strace || args.stats.is_some()) && inherited::is_unwritable(io::stderr()) {
+        bail!("{name}: --strace and --stats need standard error, which is not open for writing");
+    }
+    let mut jit_config = knobs::config(args.engine)?;
+    jit_config.count_host_insts = args.stats.is_some();
     let interrupts = match args.stats {
         // Without anything to say at the end, a signal may end us as it ends
         // a native program.
         None => None,
-        Some(_) => Some(Interrupts::catch().context("cannot set up signal handling")?),
+        Some(_) => Some(Interrupts::catch().with_context(|| {
+            format!("{name}: cannot watch for Ctrl-C, which --stats does; run without it")
+        })?),
     };
-    let idle = AtomicU32::new(0);
-    let preempt = interrupts.as_ref().map_or(&idle, |i| &*i.preempt);
+    outside::watch_pipe().with_context(|| format!("{name}: cannot watch for SIGPIPE"))?;
 
     make_room_for_files();
     let environment = environment(&args);
     let environment: Vec<&[u8]> = environment.iter().map(|v| v.as_bytes()).collect();
     let command: Vec<&[u8]> = args.command.iter().map(|arg| arg.as_bytes()).collect();
+    let lost = Arc::new(OnceLock::new());
+    let trace = || Traced {
+        lost: Arc::clone(&lost),
+    };
     let config = ProcessConfig {
         memory_bytes_limit: args.memory.0,
         // The guest has our mask; its own calls decide from here on.
@@ -45,26 +61,24 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         ignored_signals: inherited::ignored_signals(),
         strace: args
             .strace
-            .then(|| Box::new(io::stderr()) as Box<dyn io::Write + Send>),
+            .then(|| Box::new(trace()) as Box<dyn io::Write + Send>),
         ..ProcessConfig::default()
     };
-    // clap asks for one operand at least.
-    let program = args
-        .command
-        .first()
-        .map_or(OsStr::new(""), OsString::as_os_str);
     let mut process = Process::load(Path::new(program), &command, &environment, config)?;
     let mut engine = build_engine_with(args.engine, jit_config);
     // Interpreting instead would be many times slower, without a word.
-    engine.prepare(process.memory())?;
+    engine
+        .prepare(process.memory())
+        .with_context(|| name.to_string())?;
     let loaded = begun.elapsed();
 
-    let outcome = process.run(&mut *engine, preempt);
+    let outcome = run_to_the_end(&mut process, &mut *engine, interrupts.as_ref());
     let ran = begun.elapsed() - loaded;
     if outcome.deserves_message() {
         // The status says it too; nobody may be there to read.
-        let _ = writeln!(io::stderr(), "hartloom: {}: {outcome}", program.display());
+        let _ = writeln!(io::stderr(), "hartloom: {name}: {outcome}");
     }
+    let mut told = Ok(());
     if let Some(format) = args.stats {
         let stats = Stats {
             engine: args.engine,
@@ -78,14 +92,56 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
             StatsFormat::Text => stats.text(),
             StatsFormat::Json => stats.json(),
         };
-        let _ = io::stderr().write_all(text.as_bytes());
+        told = io::stderr().write_all(text.as_bytes());
     }
     if outcome == Outcome::Interrupted
         && let Some(interrupts) = interrupts
     {
         interrupts.end_as_by_default();
     }
-    Ok(outcome.exit_status())
+    let status = outcome.exit_status();
+    let lost = told.as_ref().err().or(lost.get());
+    // Whoever closes the pipe has seen enough.
+    match lost.filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        None => Ok(status),
+        Some(error) => {
+            let message = format!(
+                "hartloom: {name}: what --strace and --stats say cannot be written to standard error: \
+                 {error}; the program {outcome}"
+            );
+            let _ = writeln!(io::stderr(), "{message}");
+            // It may be all that is left to tell how the program ended.
+            Ok(if status == 0 {
+                STATUS_OWN_ERROR
+            } else {
+                status
+            })
+        }
+    }
+}
+
+/// Runs a program on until it ends, or Ctrl-C comes where that is watched for.
+fn run_to_the_end(
+    process: &mut Process,
+    engine: &mut dyn Engine,
+    interrupts: Option<&Interrupts>,
+) -> Outcome {
+    loop {
+        let outcome = process.run(&mut *engine, &outside::PREEMPT);
+        if outcome != Outcome::Interrupted {
+            return outcome;
+        }
+        // In this order: what comes after a look sets the word again.
+        outside::PREEMPT.store(0, Ordering::SeqCst);
+        if interrupts.is_some_and(Interrupts::came) {
+            return outcome;
+        }
+        if outside::pipe_came()
+            && let Some(outcome) = process.signal(Signal::PIPE)
+        {
+            return outcome;
+        }
+    }
 }
 
 /// Lets this process have as many files open as it may: the guest's limit is
@@ -114,50 +170,26 @@ fn environment(args: &RunArgs) -> Vec<OsString> {
     joined.chain(args.env.iter().cloned()).collect()
 }
 
-/// Ctrl-C and SIGTERM, turned into the preempt word so that the run ends in
-/// an orderly way. The second one ends hartloom at once.
-struct Interrupts {
-    preempt: Arc<AtomicU32>,
-    caught: Arc<AtomicUsize>,
+/// Standard error for `--strace`. The first error is kept for the end, since
+/// the guest goes on without.
+struct Traced {
+    lost: Arc<OnceLock<io::Error>>,
 }
 
-impl Interrupts {
-    fn catch() -> io::Result<Interrupts> {
-        let preempt = Arc::new(AtomicU32::new(0));
-        let caught = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(AtomicBool::new(false));
-        let (mut reader, writer) = UnixStream::pair()?;
-        // What our parent had us ignore, as shells do for background jobs,
-        // stays ignored.
-        let ignored = inherited::ignored_signals();
-        let wanted = [SIGINT, SIGTERM]
-            .into_iter()
-            .filter(|s| ignored >> (s - 1) & 1 == 0);
-        for signal in wanted {
-            // In this order: the first signal finds `again` not yet set.
-            flag::register_conditional_default(signal, Arc::clone(&again))?;
-            flag::register(signal, Arc::clone(&again))?;
-            flag::register_usize(signal, Arc::clone(&caught), signal.unsigned_abs() as usize)?;
-            low_level::pipe::register(signal, writer.try_clone()?)?;
+impl io::Write for Traced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::stderr().write(bytes);
+        if let Err(error) = &written
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            let kept = error.raw_os_error().map(io::Error::from_raw_os_error);
+            let _ = self.lost.set(kept.unwrap_or(error.kind().into()));
         }
-        let word = Arc::clone(&preempt);
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                // A byte is a signal. The stream only ends where all of them
-                // are ignored.
-                if reader.read_exact(&mut [0]).is_ok() {
-                    word.store(1, Ordering::Release);
-                }
-            })?;
-        Ok(Interrupts { preempt, caught })
+        written
     }
 
-    /// Dies by the signal that was caught, so that shells see that.
-    fn end_as_by_default(&self) {
-        let signal = i32::try_from(self.caught.load(Ordering::Acquire)).unwrap_or(SIGINT);
-        // Where it comes back, the exit status says it in another way.
-        let _ = low_level::emulate_default_handler(signal);
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
