@@ -376,6 +376,18 @@ impl GateReport {
         no_time.chain(no_rate).next()
     }
 
+    /// How many benchmarks have which verdict, in words: `1 regressed, 2 unchanged`.
+    #[must_use]
+    pub fn verdicts(&self) -> String {
+        let counts: Vec<String> = Verdict::ALL
+            .iter()
+            .map(|&verdict| (self.count(verdict), verdict))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, verdict)| format!("{count} {verdict}"))
+            .collect();
+        counts.join(", ")
+    }
+
     /// How many benchmarks have a verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {

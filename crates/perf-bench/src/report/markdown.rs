@@ -47,18 +47,7 @@ fn write_gate(out: &mut String, gate: &GateReport) {
         1 => "Regressed",
         _ => "Not clear",
     };
-    let counts: Vec<String> = [
-        Verdict::Regressed,
-        Verdict::Improved,
-        Verdict::Unchanged,
-        Verdict::Inconclusive,
-        Verdict::Invalid,
-    ]
-    .into_iter()
-    .filter(|verdict| gate.count(*verdict) > 0)
-    .map(|verdict| format!("{} {verdict}", gate.count(verdict)))
-    .collect();
-    let _ = writeln!(out, "## {verdict}: {}\n", counts.join(", "));
+    let _ = writeln!(out, "## {verdict}: {}\n", gate.verdicts());
 
     let mut sorted: Vec<&Comparison> = gate.comparisons.iter().collect();
     let magnitude = |comparison: &Comparison| comparison.ratio.map_or(0.0, |r| r.ln().abs());

@@ -53,29 +53,16 @@ pub fn report(report: &Report, width: usize) -> String {
         }
     }
     out.push('\n');
-    if is_gate_alone && report.kpis.is_empty() {
-        let comparisons = report.comparisons().len();
-        line(
-            &mut out,
-            format_args!("gate: {comparisons} compared: {}", verdict_counts(report)),
-        );
-    } else {
-        out.push_str(&kpis(&report.kpis, width));
-        line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+    match &report.gate {
+        Some(gate) if is_gate_alone && report.kpis.is_empty() => {
+            line(&mut out, format_args!("gate: {}", gate.verdicts()));
+        }
+        _ => {
+            out.push_str(&kpis(&report.kpis, width));
+            line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+        }
     }
     out
-}
-
-/// How many benchmarks of the gate have which verdict, those nobody has left out.
-fn verdict_counts(report: &Report) -> String {
-    let gate = report.gate.as_ref();
-    let counts: Vec<String> = Verdict::ALL
-        .iter()
-        .map(|&verdict| (gate.map_or(0, |gate| gate.count(verdict)), verdict))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, verdict)| format!("{count} {verdict}"))
-        .collect();
-    counts.join(", ")
 }
 
 /// A table with one row per result, then one line per result that did not pass
