@@ -3,6 +3,7 @@
 //! The worker's results arrive one by one and are kept from then on, so a run
 //! that is interrupted, cut or crashes still leaves a report, which says so.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ const QUICK_BUDGET: Duration = Duration::from_secs(50);
 const PEERS_BUDGET: Duration = Duration::from_secs(7);
 /// Rounds of these, quick and full: enough for an interval, and for a narrow one.
 const PEERS_ROUNDS: (u32, u32) = (6, 11);
+/// A benchmark that says nothing for so long hangs; the longest takes some minutes.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// What the worker gets to end by itself before it is ended.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -115,14 +118,25 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         _ => QUICK_BUDGET,
     };
     let deadline = args.quick.then(|| started + budget);
+    let heard = Cell::new(started);
     let mut end = worker::run(
         &built.worker,
         &worker_args(workspace, &built, args, budget),
-        || deadline.is_some_and(|deadline| Instant::now() >= deadline + GRACE),
+        || match deadline {
+            Some(deadline) => Instant::now() >= deadline + GRACE,
+            None => heard.get().elapsed() >= PATIENCE,
+        },
         &interrupt,
-        |event| gathering.take(event),
+        |event| {
+            heard.set(Instant::now());
+            gathering.take(event)
+        },
     )
     .inspect_err(|_| remove_unused())?;
+    if end == End::OutOfTime && deadline.is_none() {
+        let minutes = PATIENCE.as_secs() / 60;
+        end = End::Broke(format!("the worker said nothing for {minutes} minutes"));
+    }
     gathering.add_to_plan(planned_peers);
     for stored in STORED {
         gathering.add_to_plan(stored.planned(args.filter.as_deref()));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use perf_bench::Summary;
 use perf_bench::gate::{
-    BenchmarkEvidence, Counter, CounterRule, Evidence, GateReport, Kind, Pair, Rules, Stage, Step,
-    Target, decide,
+    BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Kind, Pair, Rules,
+    Stage, Step, Target, Verdict, decide,
 };
 use perf_bench::stats::rng::Rng;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -236,6 +236,40 @@ impl<'a> Bench<'a> {
                 });
             }
         }
+    }
+
+    /// The verdicts there are when Ctrl-C ends it: what was not judged by then is
+    /// invalid, with that reason. `None` if nothing was judged.
+    pub(super) fn judged_so_far(evidence: &mut Evidence, rules: &Rules) -> Option<GateReport> {
+        let report = loop {
+            let requests = match decide(evidence, rules) {
+                Step::Done(report) => break report,
+                Step::Measure(requests) => requests,
+            };
+            let mut is_control_alone = true;
+            for request in requests {
+                let Target::Benchmark(index, _) = request.target else {
+                    continue;
+                };
+                is_control_alone = false;
+                let benchmark = &mut evidence.benchmarks[index];
+                benchmark.invalid = Some("interrupted before it was judged".to_owned());
+                // Half a look says nothing, and the control would have to keep up.
+                for pairs in [
+                    &mut benchmark.screen,
+                    &mut benchmark.confirm,
+                    &mut benchmark.relayout,
+                ] {
+                    pairs.clear();
+                }
+            }
+            if is_control_alone {
+                // Without it, wall times are not to be trusted.
+                return None;
+            }
+        };
+        let is_judged = |comparison: &Comparison| comparison.verdict != Verdict::Invalid;
+        report.comparisons.iter().any(is_judged).then_some(report)
     }
 
     /// A layout of those a stage draws from: the next stage never sees them again.

@@ -19,6 +19,7 @@ mod history;
 mod measure;
 mod talk;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -131,7 +132,36 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         false => Some(find_base(workspace, args.base.as_deref())?),
     };
     let interrupt = Interrupt::watch()?;
-    let mut builds = match Builds::start(workspace, base.as_deref()) {
+    // Before any work: a gate that cannot be written down should not start.
+    let time = time_stamp();
+    let run = match args.calibrate {
+        true => None,
+        false => Some(make_run_dir(&workspace.target().join("gate"), &time)?),
+    };
+    let done = measured(
+        workspace,
+        args,
+        base.as_deref(),
+        &time,
+        run.as_deref(),
+        &interrupt,
+    );
+    if let Some(run) = run {
+        // Succeeds only where nothing was written there.
+        let _ = std::fs::remove_dir(run);
+    }
+    done
+}
+
+fn measured(
+    workspace: &Workspace,
+    args: &Args,
+    base: Option<&str>,
+    time: &str,
+    run: Option<&Path>,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
+    let mut builds = match Builds::start(workspace, base) {
         Err(_) if interrupt.is_set() => return Ok(Outcome::Interrupted),
         built => built?,
     };
@@ -144,15 +174,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
     let settings = args.settings();
     let seed = settings.seed;
-    if args.calibrate {
-        return calibrate(workspace, args, &mut builds, settings, &interrupt);
-    }
+    let Some(run) = run else {
+        return calibrate(workspace, args, &mut builds, settings, interrupt);
+    };
 
     let started = Instant::now();
     let calibration = calibrate::load(workspace, &mut notes)?;
     let scratch = workspace.target().join("gate-build");
     let callgrind = Callgrind::find(&scratch, args.callgrind_runs(), &mut notes)?;
-    let mut bench = Bench::new(&mut builds, settings, &interrupt);
+    let mut bench = Bench::new(&mut builds, settings, interrupt);
     let Some(benchmarks) = select(&mut bench, args.filter.as_deref(), &mut notes)? else {
         return Ok(Outcome::Interrupted);
     };
@@ -178,11 +208,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         &rules,
         &mut notes,
     )?;
-    let Some(mut gate) = judged else {
+    let is_whole = judged.is_some();
+    let Some(mut gate) = judged.or_else(|| Bench::judged_so_far(&mut evidence, &rules)) else {
         tell("interrupted: nothing was judged");
         return Ok(Outcome::Interrupted);
     };
-    gate.reproduce = base.map(|base| reproduce(args, &base, seed));
+    if !is_whole {
+        notes.push("partial results: the gate was interrupted".to_owned());
+    }
+    gate.reproduce = base.map(|base| reproduce(args, base, seed));
     gate.calibration = calibration.rows;
     let code = gate.exit_code();
 
@@ -196,9 +230,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let mut report = Report::new(context, Vec::new(), &KpiTable::empty());
     report.gate = Some(gate);
     report.warnings.append(&mut notes);
-    let time = time_stamp();
-    let run = make_run_dir(&workspace.target().join("gate"), &time)?;
-    let kept = history::keep(workspace, &evidence, &time, &report.context)?;
+    let kept = history::keep(workspace, &evidence, time, &report.context)?;
     for &format in Format::ALL {
         write_file(&run.join(format.file_name()), &report.render(format))?;
     }
@@ -208,7 +240,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         "\nwritten to {}; {kept}; measuring took {seconds:.0} s",
         run.display()
     ));
-    outcome(code)
+    match is_whole {
+        true => outcome(code),
+        false => Ok(Outcome::Interrupted),
+    }
 }
 
 /// Exit status of a gate's code.

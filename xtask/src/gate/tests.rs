@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use perf_bench::gate::Verdict;
+use perf_bench::gate::{Pair, Verdict};
 
 use super::measure::Layout;
 use super::*;
@@ -287,6 +287,33 @@ fn injected_work_is_found_and_ctrl_c_ends_a_gate() {
     let mut bench = Bench::new(&mut scripts, settings(PATIENT), &interrupt);
     let selected = select(&mut bench, None, &mut Vec::new()).unwrap();
     assert!(selected.is_none());
+}
+
+#[test]
+fn what_was_judged_before_ctrl_c_is_kept_and_the_rest_marked() {
+    let pairs = |ratio: f64, n: usize| {
+        let pair = |index: usize| Pair {
+            base_ns: 100.0 + (index % 3) as f64,
+            change_ns: (100.0 + (index * 2 % 3) as f64) * ratio,
+        };
+        (0..n).map(pair).collect::<Vec<_>>()
+    };
+    let benchmark = |id: &str, ratio, n| {
+        let mut evidence = BenchmarkEvidence::new(id.parse().unwrap(), Kind::Compute);
+        evidence.screen = pairs(ratio, n);
+        evidence
+    };
+    let mut evidence = Evidence {
+        control: pairs(1.0, 10),
+        benchmarks: vec![benchmark("a/done", 1.0, 10), benchmark("a/half", 1.0, 4)],
+    };
+    let rules = Rules::default();
+    let report = Bench::judged_so_far(&mut evidence, &rules).unwrap();
+    let seen: Vec<_> = report.comparisons.iter().map(|c| c.verdict).collect();
+    assert_eq!(seen, [Verdict::Unchanged, Verdict::Invalid]);
+    assert!(report.comparisons[1].reason.contains("interrupted"));
+    evidence.benchmarks.remove(0);
+    assert_eq!(Bench::judged_so_far(&mut evidence, &rules), None);
 }
 
 #[test]
