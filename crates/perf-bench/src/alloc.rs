@@ -45,6 +45,13 @@ thread_local! {
     };
 }
 
+impl std::ops::AddAssign for Allocations {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+    }
+}
+
 fn so_far() -> Allocations {
     COUNTED.with(Cell::get)
 }

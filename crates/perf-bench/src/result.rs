@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alloc::Allocations;
 use crate::error::{IdError, MetricError};
 use crate::histogram::PercentileCurve;
 use crate::metrics::Metrics;
@@ -104,6 +105,15 @@ impl fmt::Display for BenchmarkId {
             None => Ok(()),
         }
     }
+}
+
+/// What an iteration allocates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocatedPerIter {
+    /// Allocations.
+    pub count: f64,
+    /// Bytes asked for.
+    pub bytes: f64,
 }
 
 /// Whether a result may be believed.
@@ -211,6 +221,7 @@ pub struct BenchmarkResult {
     pub(crate) metrics: Vec<Metrics>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) curves: Vec<PercentileCurve>,
+    pub(crate) allocated: Option<AllocatedPerIter>,
     pub(crate) kpis: Vec<MeasuredKpi>,
     pub(crate) warnings: Vec<String>,
 }
@@ -226,6 +237,7 @@ impl BenchmarkResult {
             metrics: Vec::new(),
             samples: Vec::new(),
             curves: Vec::new(),
+            allocated: None,
             kpis: Vec::new(),
             warnings: Vec::new(),
         }
@@ -267,6 +279,19 @@ impl BenchmarkResult {
     /// Adds the shape of a distribution of single values.
     pub fn push_curve(&mut self, curve: PercentileCurve) {
         self.curves.push(curve);
+    }
+
+    /// Sets what `iters` iterations of it allocated, as
+    /// [`count_allocations`](crate::alloc::count_allocations) found.
+    ///
+    /// # Panics
+    /// If there were no iterations.
+    pub fn set_allocations(&mut self, counted: Allocations, iters: u64) {
+        assert!(iters > 0, "no iteration allocated anything");
+        self.allocated = Some(AllocatedPerIter {
+            count: counted.count as f64 / iters as f64,
+            bytes: counted.bytes as f64 / iters as f64,
+        });
     }
 
     /// Records the value of a KPI row, in any unit that converts to the row's.
@@ -347,6 +372,12 @@ impl BenchmarkResult {
     #[must_use]
     pub fn curves(&self) -> &[PercentileCurve] {
         &self.curves
+    }
+
+    /// What an iteration allocates, if it was counted.
+    #[must_use]
+    pub fn allocated(&self) -> Option<AllocatedPerIter> {
+        self.allocated
     }
 
     /// The values it measured for KPI rows.

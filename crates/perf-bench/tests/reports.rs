@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use perf_bench::alloc::Allocations;
 use perf_bench::gate::{
     BenchmarkEvidence, Calibration, Detection, Evidence, GateReport, Instructions, Kind, Pair,
     Rate, Rules, Stage, Step, Target, decide,
@@ -71,6 +72,13 @@ fn report() -> Report {
             .unwrap(),
     );
     sampled.set_threads(2);
+    sampled.set_allocations(
+        Allocations {
+            count: 12,
+            bytes: 768,
+        },
+        8,
+    );
     let mut pauses = Histogram::new();
     for pause_ns in 1..=100 {
         pauses.record(pause_ns * 1000);

@@ -8,9 +8,9 @@ use crate::result::BenchmarkResult;
 use crate::sample::Event;
 use crate::units::{Direction, Unit};
 
-/// Columns of [`summary`]. Those of allocations, bytes and instruction counts stay
-/// empty until something measures them; they are here so
-/// that scripts need not change then.
+/// Columns of [`summary`]. Those of bytes per second and of instruction counts stay
+/// empty until something measures them; they are here so that scripts need not change
+/// then.
 pub const SUMMARY_COLUMNS: [&str; 23] = [
     "group",
     "function",
@@ -89,6 +89,8 @@ pub fn summary(report: &Report) -> String {
             row.set(12, summary.p99);
         }
         row.set_if(13, result.throughput());
+        row.set_if(15, result.allocated().map(|allocated| allocated.count));
+        row.set_if(16, result.allocated().map(|allocated| allocated.bytes));
         let id = result.id().to_string();
         if let Some(comparison) = report.comparisons().iter().find(|c| c.id == id) {
             compare(&mut row, comparison);

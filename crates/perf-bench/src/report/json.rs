@@ -15,7 +15,7 @@ use crate::histogram::PercentileCurve;
 use crate::kpi::KpiEntry;
 use crate::metrics::{CustomMetric, Metrics};
 use crate::report::Report;
-use crate::result::{BenchmarkId, BenchmarkResult, MeasuredKpi, Status};
+use crate::result::{AllocatedPerIter, BenchmarkId, BenchmarkResult, MeasuredKpi, Status};
 use crate::sample::{Event, Sample};
 use crate::stats::summary::Summary;
 use crate::units::Unit;
@@ -55,6 +55,9 @@ struct BenchmarkDocument {
     /// Absent in documents of earlier versions.
     #[serde(default)]
     percentiles: Vec<PercentileCurve>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    allocated_per_iter: Option<AllocatedPerIter>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -171,6 +174,7 @@ fn to_document(result: &BenchmarkResult) -> BenchmarkDocument {
         kpis: result.kpis.clone(),
         samples: result.samples.clone(),
         percentiles: result.curves.clone(),
+        allocated_per_iter: result.allocated,
     }
 }
 
@@ -206,6 +210,7 @@ fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportE
             .collect(),
         samples: document.samples,
         curves: document.percentiles,
+        allocated: document.allocated_per_iter,
         kpis: document.kpis,
         warnings: document.warnings,
     })
