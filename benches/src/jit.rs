@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use async_executor::{Budget, Executor as _, Exit, InterpreterExecutor, JitExecutor};
+use perf_bench::alloc::{Allocations, count_allocations};
 use perf_bench::{BenchmarkResult, Direction, Event, Metrics, Phase, Sample, Unit};
 use vm_core::elf::ElfImage;
 use vm_core::hart::Hart;
@@ -256,9 +257,12 @@ fn batch_of_five(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     let rounds = if lab.is_quick { 60 } else { usize::MAX };
     let mut interpreter = InterpreterExecutor::new();
     let (mut warm_ns, mut n_insts) = (0, executor.stats().insts_compiled);
+    let mut allocated = Allocations::default();
     for (round, batch) in (0..).zip(starts.chunks_exact(BLOCKS).take(rounds)) {
-        let (n_compiled, cold) =
-            perf_bench::Timer::measure(|| executor.batch(text.memory(), batch));
+        let ((n_compiled, cold), counted) = count_allocations(|| {
+            perf_bench::Timer::measure(|| executor.batch(text.memory(), batch))
+        });
+        allocated += counted.unwrap_or_default();
         let (n_again, warm) = perf_bench::Timer::measure(|| executor.batch(text.memory(), batch));
         if (n_compiled, n_again) != (BLOCKS, 0) {
             let why = format!("{n_compiled} blocks compiled, then {n_again}");
@@ -276,6 +280,7 @@ fn batch_of_five(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
     }
     n_insts = executor.stats().insts_compiled - n_insts;
     let n_batches = result.samples().len() as u64;
+    result.set_allocations(allocated, n_batches.max(1));
     let mut cold = Metrics::from_samples("cold batches", result.samples());
     if let Some(per_block) = ratio(n_insts, n_batches * BLOCKS as u64) {
         cold.push(

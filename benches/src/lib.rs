@@ -19,7 +19,8 @@
 //!
 //! Start with [`lab`] (what a workload is given), then [`jit`], [`cross_arch`],
 //! [`schedule`] and [`perf`]; [`contest`] runs whole processes, [`in_process`] runs guests in
-//! this one. The other suites of the KPI table arrive with their subsystems.
+//! this one; [`gate`] has the bodies by which two builds are compared. The other
+//! suites of the KPI table arrive with their subsystems.
 
 #![deny(unsafe_code)]
 
@@ -41,11 +42,17 @@ pub mod jit;
 pub mod perf;
 pub mod schedule;
 
+pub mod gate;
+
 pub use cross_arch::CrossArchBenchmark;
 pub use jit::JitBenchmark;
 pub use lab::{Lab, Measured, Suite, Workload};
 pub use perf::PerfBenchmark;
 pub use schedule::ScheduleBenchmark;
+
+/// Allocations are counted in every program of this package.
+#[global_allocator]
+static ALLOCATOR: perf_bench::alloc::CountingAllocator = perf_bench::alloc::CountingAllocator;
 
 /// Every workload, in the order they run: what is short and needs a quiet
 /// machine first.

@@ -1,6 +1,7 @@
 //! The measuring itself.
 
 use anyhow::Result;
+use perf_bench::alloc::count_allocations;
 use perf_bench::{BenchmarkResult, Metrics, Timer, Unit};
 
 use crate::lab::{Lab, Measured, Suite, Workload};
@@ -24,6 +25,14 @@ fn timer_pair(lab: &Lab, mut result: BenchmarkResult) -> Result<Measured> {
         timer.start();
         timer.stop()
     });
+    let (_, allocated) = count_allocations(|| {
+        let mut timer = Timer::new();
+        timer.start();
+        timer.stop()
+    });
+    if let Some(allocated) = allocated {
+        result.set_allocations(allocated, 1);
+    }
     result.push_metrics(Metrics::from_samples("start + stop", &samples));
     result.extend_samples(samples);
     if let Some(summary) = result.summary() {

@@ -3,6 +3,7 @@
 //! The worker's results arrive one by one and are kept from then on, so a run
 //! that is interrupted, cut or crashes still leaves a report, which says so.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,9 @@ use perf_bench::{
 };
 use serde_json::Value;
 
+use crate::baseline::{self, Baseline, parse_name};
 use crate::peers;
+use crate::stored::STORED;
 use crate::worker::{self, End, Event, Planned};
 use crate::workspace::{
     Interrupt, Outcome, Workspace, file_run, make_run_dir, output_width, print_text, tell,
@@ -30,6 +33,8 @@ const QUICK_BUDGET: Duration = Duration::from_secs(50);
 const PEERS_BUDGET: Duration = Duration::from_secs(7);
 /// Rounds of these, quick and full: enough for an interval, and for a narrow one.
 const PEERS_ROUNDS: (u32, u32) = (6, 11);
+/// A benchmark that says nothing for so long hangs; the longest takes some minutes.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// What the worker gets to end by itself before it is ended.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -53,7 +58,9 @@ Examples:
   cargo xtask bench                everything, with more rounds and long guests
   cargo xtask bench jit/           benchmarks with `jit/` in their name
   cargo xtask bench interp.mips    the benchmark that measures this KPI row
-  cargo xtask bench --list         names, and the rows they measure")]
+  cargo xtask bench --list         names, and the rows they measure
+  cargo xtask bench --save before  keeps the run under a name
+  cargo xtask bench --baseline before   shows a kept run beside this one")]
 pub(crate) struct Args {
     /// Runs benchmarks whose name, or one of whose KPI rows, contains this text.
     filter: Option<String>,
@@ -63,6 +70,12 @@ pub(crate) struct Args {
     /// Lists benchmarks and runs none.
     #[arg(long)]
     list: bool,
+    /// Keeps this run under that name, in target/bench/baselines/.
+    #[arg(long, value_name = "NAME", value_parser = parse_name, conflicts_with = "list")]
+    save: Option<String>,
+    /// Shows the run kept under that name beside this one, if it is of this machine.
+    #[arg(long, value_name = "NAME", value_parser = parse_name, conflicts_with = "list")]
+    baseline: Option<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
@@ -70,7 +83,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let table_text = std::fs::read_to_string(&table_path)
         .with_context(|| format!("cannot read {}", table_path.display()))?;
     let table = KpiTable::parse(&table_text)?;
-    // Before any work: a run that cannot be written down should not start.
+    // Before any work: a run that cannot be compared or written down should not start.
+    let baseline = args.baseline.as_ref();
+    let baseline = baseline
+        .map(|name| Baseline::load(workspace, name, args.quick))
+        .transpose()?;
     let run_dir = match args.list {
         true => None,
         false => {
@@ -101,20 +118,35 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         _ => QUICK_BUDGET,
     };
     let deadline = args.quick.then(|| started + budget);
+    let heard = Cell::new(started);
     let mut end = worker::run(
         &built.worker,
         &worker_args(workspace, &built, args, budget),
-        || deadline.is_some_and(|deadline| Instant::now() >= deadline + GRACE),
+        || match deadline {
+            Some(deadline) => Instant::now() >= deadline + GRACE,
+            None => heard.get().elapsed() >= PATIENCE,
+        },
         &interrupt,
-        |event| gathering.take(event),
+        |event| {
+            heard.set(Instant::now());
+            gathering.take(event)
+        },
     )
     .inspect_err(|_| remove_unused())?;
+    if end == End::OutOfTime && deadline.is_none() {
+        let minutes = PATIENCE.as_secs() / 60;
+        end = End::Broke(format!("the worker said nothing for {minutes} minutes"));
+    }
     gathering.add_to_plan(planned_peers);
+    for stored in STORED {
+        gathering.add_to_plan(stored.planned(args.filter.as_deref()));
+    }
     if let Some(built) = peers
         && matches!(end, End::Done | End::OutOfTime)
     {
         gathering.run_peers(built, args, &interrupt, &mut end)?;
     }
+    gathering.add_stored(workspace);
     gathering.progress.clear();
     gathering.note_empty_plan();
 
@@ -137,8 +169,23 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     }
     let filed = file_run(&run_dir, is_whole(args, &end))?;
     print_text(&report.to_text(output_width()))?;
+    if let Some(baseline) = baseline {
+        let beside = baseline.compare(&report, output_width())?;
+        write_file(&run_dir.join("baseline.txt"), &beside)?;
+        print_text(&format!("\n{beside}"))?;
+    }
     let seconds = started.elapsed().as_secs_f64();
     tell(format_args!("\n{filed}; it took {seconds:.0} s"));
+    match &args.save {
+        Some(name) if end == End::Interrupted => {
+            tell(format_args!("not kept as {name}: the run was interrupted"))
+        }
+        Some(name) => {
+            let path = baseline::save(workspace, name, args.quick, &report)?;
+            tell(format_args!("kept as {}", path.display()));
+        }
+        None => {}
+    }
     Ok(outcome(&report, &end))
 }
 
@@ -328,6 +375,23 @@ impl Gathering {
         self.results.push(result);
         self.running = None;
         Ok(())
+    }
+
+    /// Adds what other verbs have measured. A damaged file of theirs spoils their
+    /// rows only.
+    fn add_stored(&mut self, workspace: &Workspace) {
+        for stored in STORED {
+            let id = stored.planned(None).id;
+            let is_selected = |planned: &Planned| planned.id == id && planned.selected;
+            if !self.plan.iter().any(is_selected) {
+                continue;
+            }
+            match stored.read(workspace) {
+                Ok(Ok(result)) => self.results.push(result),
+                Ok(Err(reason)) => self.skipped.push((id, reason)),
+                Err(error) => self.skipped.push((id, format!("{error:#}"))),
+            }
+        }
     }
 
     /// Every KPI row without a value gets a reason among the warnings.
@@ -592,6 +656,8 @@ mod tests {
             filter: None,
             quick: true,
             list: false,
+            save: None,
+            baseline: None,
         }
     }
 

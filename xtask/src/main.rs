@@ -3,8 +3,10 @@
 //! ```text
 //!  bench ──spawns──> vm-bench-worker ──JSON lines──> report files ──> report
 //!  compare ──spawns──> vm-bench-worker compare ──JSON lines──> ratios
+//!  gate ──spawns──> vm-bench-worker gate of two builds ──answers──> verdicts
 //!  bench, compare --suite sched ──spawn──> benches/peers ──JSON lines──> ratios
 //!  sim ──spawns──> sched-sim: tables, pictures
+//!  gate --calibrate, coverage ──files──> bench
 //!  test, tidy, codegen, guests, ci: cargo and the files of the tree
 //! ```
 //!
@@ -16,11 +18,15 @@
 
 mod workspace;
 
+mod baseline;
 mod bench;
 mod compare;
+mod coverage;
+mod gate;
 mod peers;
 mod report;
 mod sim;
+mod stored;
 mod worker;
 
 mod ci;
@@ -40,7 +46,7 @@ use workspace::{Interrupt, Outcome, Workspace, print_line, printed, tell};
 /// Builds, tests, measures and checks this repository.
 ///
 /// Exit status, for every verb: 0 all is well, 1 something failed (a test, a
-/// benchmark, a check), 3 wrong usage, a build error or files that cannot be
+/// benchmark, a check), 2 the gate could not tell, 3 wrong usage, a build error or files that cannot be
 /// written, 130 interrupted.
 #[derive(Parser)]
 #[command(
@@ -65,6 +71,10 @@ enum Verb {
     /// Times guest programs against qemu-riscv64 and native builds, or our
     /// scheduler against others, interleaved.
     Compare(compare::Args),
+    /// Says whether a change is slower than its base, with an exit status for CI.
+    Gate(gate::Args),
+    /// Says which share of the product's lines the tests run.
+    Coverage(coverage::Args),
     /// Compares scheduling policies on a simulated machine.
     Sim(sim::Args),
     /// Rebuilds the guest programs of the benchmarks, or checks them.
@@ -116,6 +126,8 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Report(args) => report::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Compare(args) => compare::run(&workspace, &args),
+        Verb::Gate(args) => gate::run(&workspace, &args),
+        Verb::Coverage(args) => coverage::run(&workspace, &args),
         Verb::Sim(_) => sim::run(&workspace),
         Verb::Guests(args) => guests(&workspace, &args),
         Verb::Codegen(args) => codegen::run(&workspace, &args),

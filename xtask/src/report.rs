@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Name or path of the run.
     #[arg(default_value = "latest")]
     run: String,
-    /// text, csv, csv-metrics, csv-raw or json.
+    /// text, csv, json, markdown, html, junit or another; a wrong name lists them all.
     #[arg(long, default_value = "text", value_parser = parse_format)]
     format: Format,
 }

@@ -115,7 +115,7 @@ pub(crate) fn run(
     })
 }
 
-fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match status.signal() {
         Some(signal) => format!("the worker was ended by signal {signal}"),
         None => format!("the worker gave up ({status}); its message is above"),
@@ -123,7 +123,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Lines as they come, so that waiting for the next can have a time limit.
-fn lines_of(child: &mut Child) -> Result<Receiver<std::io::Result<String>>> {
+pub(crate) fn lines_of(child: &mut Child) -> Result<Receiver<std::io::Result<String>>> {
     let Some(stdout) = child.stdout.take() else {
         bail!("the worker has no standard output");
     };
@@ -138,8 +138,8 @@ fn lines_of(child: &mut Child) -> Result<Receiver<std::io::Result<String>>> {
     Ok(receive)
 }
 
-/// Ends the whole process group, whichever way [`run`] is left.
-struct Group(Child);
+/// Ends the whole process group when it is dropped.
+pub(crate) struct Group(pub(crate) Child);
 
 impl Drop for Group {
     fn drop(&mut self) {

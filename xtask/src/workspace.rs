@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Fine,
     /// A test, benchmark or check failed.
     Failed,
+    /// A gate could not tell.
+    Unclear,
     /// Wrong usage, a build error, files that cannot be written.
     Unusable,
     /// Ctrl-C; what was there by then is kept.
@@ -28,6 +30,7 @@ impl Outcome {
         ExitCode::from(match self {
             Self::Fine => 0,
             Self::Failed => 1,
+            Self::Unclear => 2,
             Self::Unusable => 3,
             Self::Interrupted => 130,
         })
@@ -94,6 +97,16 @@ impl Workspace {
             target: path("target_directory")?,
             metadata,
         })
+    }
+
+    /// An empty one: for tests.
+    #[cfg(test)]
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self {
+            target: dir.join("target"),
+            root: dir,
+            metadata: Value::Null,
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -1,5 +1,6 @@
 //! The measured process. Writes one JSON object per line (see
-//! `vm_benches::protocol`); `cargo xtask bench` and `compare` read them.
+//! `vm_benches::protocol`); `cargo xtask bench`, `compare` and
+//! `gate` read them.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Verb {
         #[arg(long, value_delimiter = ',')]
         engines: Vec<String>,
     },
+    /// Answers the requests of `cargo xtask gate` (see `vm_benches::gate`).
+    Gate,
 }
 
 #[derive(clap::Args)]
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
             rounds,
             engines,
         } => compare(&common, rounds, &engines),
+        Verb::Gate => vm_benches::gate::serve(std::io::stdin().lock(), std::io::stdout().lock()),
     })
 }
 

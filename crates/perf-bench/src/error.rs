@@ -375,3 +375,45 @@ impl fmt::Display for ReportError {
 }
 
 impl Error for ReportError {}
+
+/// A line of a history that is no entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for HistoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, message } = self;
+        write!(f, "line {line} is damaged: {message}; remove that line")
+    }
+}
+
+impl Error for HistoryError {}
+
+/// A stored run is of another machine than this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherMachine {
+    /// What differs.
+    pub what: &'static str,
+    /// What it was.
+    pub stored: String,
+    /// What it is here.
+    pub here: String,
+}
+
+impl fmt::Display for OtherMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, stored, here } = self;
+        write!(
+            f,
+            "it was measured on another machine ({what} {stored:?}, here {here:?}), whose times \
+             say nothing here; save one on this machine"
+        )
+    }
+}
+
+impl Error for OtherMachine {}

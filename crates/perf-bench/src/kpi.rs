@@ -111,6 +111,7 @@ impl KpiRow {
             id: self.id.clone(),
             value: value.filter(|value| value.is_finite()),
             unit: self.unit,
+            direction: Some(self.direction),
             requirement: self.requirement,
             bar: self.bar,
             verdict: self.judge(value),
@@ -128,6 +129,8 @@ pub struct KpiEntry {
     pub value: Option<f64>,
     /// Unit of the three numbers.
     pub unit: Unit,
+    /// Which way is better; `None` in documents of earlier versions.
+    pub direction: Option<Direction>,
     /// What must be met.
     pub requirement: Option<f64>,
     /// What we want to meet.

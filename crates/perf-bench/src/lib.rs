@@ -10,13 +10,13 @@
 //!  BenchmarkSuite: runs many, survives panics ──> SuiteRun ┤
 //!  KpiTable (CSV): requirement and bar per row ────────────┼─> Report
 //!  Context: machine, compiler, revision ───────────────────┘     │
-//!                                         text · CSV · JSON <────┘
+//!        text · CSV · JSON · Markdown · JUnit · other tools' <──┘
 //! ```
 //!
-//! Not here: any knowledge of what is measured (virtual machines included),
-//! threads or processes (the caller spawns those), and comparison of two builds.
-//! A wrong answer is never a number: results that are not `pass` lend no value
-//! to a KPI row, and no NaN or infinity enters a report.
+//! Not here: any knowledge of what is measured (virtual machines included), and
+//! threads or processes (the caller spawns those). A wrong answer is never a
+//! number: results that are not `pass` lend no value to a KPI row, and no NaN or
+//! infinity enters a report.
 //!
 //! # Benchmark a function of one's own
 //!
@@ -46,8 +46,10 @@
 //! # Reading order
 //!
 //! [`clock`] and [`timer`] measure; [`units`] says in what; [`sample`] and
-//! [`sampler`] keep the raw values; [`stats`] condenses them; [`metrics`],
-//! [`result`] and [`suite`] say what was run; [`kpi`] judges; [`fingerprint`]
+//! [`sampler`] keep the raw values; [`stats`] condenses them, [`histogram`] the single
+//! ones; [`metrics`], [`result`] and [`suite`] say what was run; [`kpi`] judges
+//! against targets, [`gate`] against another build, [`baseline`] shows a stored run
+//! beside, [`history`] many; [`fingerprint`]
 //! says where; [`report`] renders; [`error`] lists what can go wrong.
 
 #![deny(unsafe_code)]
@@ -61,9 +63,19 @@ pub mod sample;
 pub mod sampler;
 pub mod stats;
 
+#[allow(
+    unsafe_code,
+    reason = "an allocator that counts and hands on: rules N1, N2"
+)]
+pub mod alloc;
+pub mod histogram;
 pub mod metrics;
 pub mod result;
 pub mod suite;
+
+pub mod baseline;
+pub mod gate;
+pub mod history;
 
 pub mod fingerprint;
 pub mod kpi;
@@ -77,6 +89,7 @@ pub use error::{
     UnitError,
 };
 pub use fingerprint::{BuildInfo, Context, Fingerprint, GitState};
+pub use histogram::{Histogram, PercentileCurve, PercentilePoint};
 pub use kpi::{KpiCounts, KpiEntry, KpiRow, KpiTable, Verdict};
 pub use metrics::{CustomMetric, Metrics};
 pub use report::{Format, Report};

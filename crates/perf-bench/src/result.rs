@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alloc::Allocations;
 use crate::error::{IdError, MetricError};
+use crate::histogram::PercentileCurve;
 use crate::metrics::Metrics;
 use crate::report;
 use crate::sample::{Event, Phase, Sample};
@@ -103,6 +105,15 @@ impl fmt::Display for BenchmarkId {
             None => Ok(()),
         }
     }
+}
+
+/// What an iteration allocates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocatedPerIter {
+    /// Allocations.
+    pub count: f64,
+    /// Bytes asked for.
+    pub bytes: f64,
 }
 
 /// Whether a result may be believed.
@@ -209,6 +220,8 @@ pub struct BenchmarkResult {
     pub(crate) status: Status,
     pub(crate) metrics: Vec<Metrics>,
     pub(crate) samples: Vec<Sample>,
+    pub(crate) curves: Vec<PercentileCurve>,
+    pub(crate) allocated: Option<AllocatedPerIter>,
     pub(crate) kpis: Vec<MeasuredKpi>,
     pub(crate) warnings: Vec<String>,
 }
@@ -223,6 +236,8 @@ impl BenchmarkResult {
             status: Status::Pass,
             metrics: Vec::new(),
             samples: Vec::new(),
+            curves: Vec::new(),
+            allocated: None,
             kpis: Vec::new(),
             warnings: Vec::new(),
         }
@@ -259,6 +274,24 @@ impl BenchmarkResult {
     /// Adds raw samples.
     pub fn extend_samples(&mut self, samples: impl IntoIterator<Item = Sample>) {
         self.samples.extend(samples);
+    }
+
+    /// Adds the shape of a distribution of single values.
+    pub fn push_curve(&mut self, curve: PercentileCurve) {
+        self.curves.push(curve);
+    }
+
+    /// Sets what `iters` iterations of it allocated, as
+    /// [`count_allocations`](crate::alloc::count_allocations) found.
+    ///
+    /// # Panics
+    /// If there were no iterations.
+    pub fn set_allocations(&mut self, counted: Allocations, iters: u64) {
+        assert!(iters > 0, "no iteration allocated anything");
+        self.allocated = Some(AllocatedPerIter {
+            count: counted.count as f64 / iters as f64,
+            bytes: counted.bytes as f64 / iters as f64,
+        });
     }
 
     /// Records the value of a KPI row, in any unit that converts to the row's.
@@ -333,6 +366,18 @@ impl BenchmarkResult {
     #[must_use]
     pub fn samples(&self) -> &[Sample] {
         &self.samples
+    }
+
+    /// Its distributions of single values, in the order they were added.
+    #[must_use]
+    pub fn curves(&self) -> &[PercentileCurve] {
+        &self.curves
+    }
+
+    /// What an iteration allocates, if it was counted.
+    #[must_use]
+    pub fn allocated(&self) -> Option<AllocatedPerIter> {
+        self.allocated
     }
 
     /// The values it measured for KPI rows.

@@ -2,14 +2,15 @@
 //!
 //! Numbers are written in full precision, an absent one as an empty cell.
 
+use crate::gate::{Comparison, Verdict};
 use crate::report::Report;
 use crate::result::BenchmarkResult;
 use crate::sample::Event;
 use crate::units::{Direction, Unit};
 
-/// Columns of [`summary`]. Those of comparisons, allocations, bytes and
-/// instruction counts stay empty until something measures them; they are here so
-/// that scripts need not change then.
+/// Columns of [`summary`]. Those of bytes per second and of instruction counts stay
+/// empty until something measures them; they are here so that scripts need not change
+/// then.
 pub const SUMMARY_COLUMNS: [&str; 23] = [
     "group",
     "function",
@@ -88,10 +89,51 @@ pub fn summary(report: &Report) -> String {
             row.set(12, summary.p99);
         }
         row.set_if(13, result.throughput());
+        row.set_if(15, result.allocated().map(|allocated| allocated.count));
+        row.set_if(16, result.allocated().map(|allocated| allocated.bytes));
+        let id = result.id().to_string();
+        if let Some(comparison) = report.comparisons().iter().find(|c| c.id == id) {
+            compare(&mut row, comparison);
+        }
         row.set(22, result.status().name());
         out.push(row);
     }
+    // What was only compared: its times are those of the change, by process.
+    for comparison in report.comparisons() {
+        let measured = |result: &BenchmarkResult| result.id().to_string() == comparison.id;
+        if report.benchmarks.iter().any(measured) {
+            continue;
+        }
+        let mut row = Row::<23>::default();
+        for (column, part) in comparison.id.splitn(3, '/').enumerate() {
+            row.set(column, part);
+        }
+        row.set(5, comparison.pairs().count());
+        if let Some(median) = comparison.change_ns() {
+            row.set(4, Unit::Nanosecond);
+            row.set(8, median);
+        }
+        compare(&mut row, comparison);
+        row.set(
+            22,
+            if comparison.verdict == Verdict::Invalid {
+                "invalid"
+            } else {
+                "pass"
+            },
+        );
+        out.push(row);
+    }
     out.finish()
+}
+
+/// The cells of a comparison with another build.
+fn compare(row: &mut Row<23>, comparison: &Comparison) {
+    let percent = |ratio: f64| 100.0 * (ratio - 1.0);
+    row.set_if(18, comparison.ratio.map(percent));
+    row.set_if(19, comparison.interval.map(|interval| percent(interval.lo)));
+    row.set_if(20, comparison.interval.map(|interval| percent(interval.hi)));
+    row.set(21, comparison.verdict);
 }
 
 /// One row per number of each of the results' metrics, derived ones included. A

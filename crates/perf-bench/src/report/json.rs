@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ReportError;
 use crate::fingerprint::Context;
+use crate::gate::GateReport;
+use crate::histogram::PercentileCurve;
 use crate::kpi::KpiEntry;
 use crate::metrics::{CustomMetric, Metrics};
 use crate::report::Report;
-use crate::result::{BenchmarkId, BenchmarkResult, MeasuredKpi, Status};
+use crate::result::{AllocatedPerIter, BenchmarkId, BenchmarkResult, MeasuredKpi, Status};
 use crate::sample::{Event, Sample};
 use crate::stats::summary::Summary;
 use crate::units::Unit;
@@ -27,6 +29,9 @@ struct Document {
     context: Context,
     benchmarks: Vec<BenchmarkDocument>,
     kpis: Vec<KpiEntry>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    gate: Option<GateReport>,
     warnings: Vec<String>,
 }
 
@@ -47,6 +52,12 @@ struct BenchmarkDocument {
     metrics: Vec<MetricsDocument>,
     kpis: Vec<MeasuredKpi>,
     samples: Vec<Sample>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    percentiles: Vec<PercentileCurve>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    allocated_per_iter: Option<AllocatedPerIter>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -81,6 +92,7 @@ pub fn write(report: &Report) -> String {
         context: report.context.clone(),
         benchmarks: report.benchmarks.iter().map(to_document).collect(),
         kpis: report.kpis.clone(),
+        gate: report.gate.clone(),
         warnings: report.warnings.clone(),
     };
     let mut text = serde_json::to_string_pretty(&document)
@@ -108,6 +120,9 @@ pub fn read(text: &str) -> Result<Report, ReportError> {
         });
     }
     let document: Document = serde_json::from_str(text).map_err(malformed)?;
+    if let Some(flaw) = document.gate.as_ref().and_then(GateReport::flaw) {
+        return Err(malformed(flaw));
+    }
     Ok(Report {
         context: document.context,
         benchmarks: document
@@ -116,6 +131,7 @@ pub fn read(text: &str) -> Result<Report, ReportError> {
             .map(from_document)
             .collect::<Result<_, _>>()?,
         kpis: document.kpis,
+        gate: document.gate,
         warnings: document.warnings,
     })
 }
@@ -157,12 +173,20 @@ fn to_document(result: &BenchmarkResult) -> BenchmarkDocument {
             .collect(),
         kpis: result.kpis.clone(),
         samples: result.samples.clone(),
+        percentiles: result.curves.clone(),
+        allocated_per_iter: result.allocated,
     }
 }
 
 fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportError> {
     let reason = document.reason.unwrap_or_default();
     let id: BenchmarkId = document.id.parse().map_err(malformed)?;
+    if let Some(curve) = document.percentiles.iter().find(|c| !c.is_sound()) {
+        return Err(malformed(format_args!(
+            "{id}: the percentiles of {:?} do not ascend to 1",
+            curve.name()
+        )));
+    }
     Ok(BenchmarkResult {
         id,
         threads: document.threads,
@@ -185,6 +209,8 @@ fn from_document(document: BenchmarkDocument) -> Result<BenchmarkResult, ReportE
             })
             .collect(),
         samples: document.samples,
+        curves: document.percentiles,
+        allocated: document.allocated_per_iter,
         kpis: document.kpis,
         warnings: document.warnings,
     })

@@ -7,11 +7,21 @@ pub mod csv;
 pub mod json;
 pub mod text;
 
+pub mod criterion;
+pub mod github;
+pub mod google;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+
+mod markup;
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::ReportError;
 use crate::fingerprint::Context;
+use crate::gate::{Comparison, GateReport};
 use crate::kpi::{KpiCounts, KpiEntry, KpiTable};
 use crate::result::BenchmarkResult;
 
@@ -25,6 +35,8 @@ pub struct Report {
     pub benchmarks: Vec<BenchmarkResult>,
     /// Every row of the KPI table, measured or not.
     pub kpis: Vec<KpiEntry>,
+    /// Comparison with another build, if there was one.
+    pub gate: Option<GateReport>,
     /// What readers of the whole report should know, such as values that have no
     /// place in the table.
     pub warnings: Vec<String>,
@@ -39,8 +51,15 @@ impl Report {
             context,
             benchmarks,
             kpis,
+            gate: None,
             warnings: errors.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// The comparisons with another build; none if there was no gate.
+    #[must_use]
+    pub fn comparisons(&self) -> &[Comparison] {
+        self.gate.as_ref().map_or(&[], |gate| &gate.comparisons)
     }
 
     /// How many KPI rows have which verdict.
@@ -78,6 +97,12 @@ impl Report {
             Format::CsvMetrics => csv::metrics(&self.benchmarks),
             Format::CsvRaw => csv::samples(self),
             Format::Json => self.to_json(),
+            Format::GoogleBenchmark => google::write(self),
+            Format::GithubSmaller => github::smaller_is_better(self),
+            Format::GithubBigger => github::bigger_is_better(self),
+            Format::Junit => junit::write(self),
+            Format::Markdown => markdown::write(self),
+            Format::Html => html::write(self),
         }
     }
 }
@@ -96,6 +121,18 @@ pub enum Format {
     CsvRaw,
     /// The `vm-bench.v1` document, from which all others can be made again.
     Json,
+    /// Google Benchmark's JSON, version 1, for its `compare.py`.
+    GoogleBenchmark,
+    /// `customSmallerIsBetter` of github-action-benchmark.
+    GithubSmaller,
+    /// `customBiggerIsBetter` of github-action-benchmark.
+    GithubBigger,
+    /// JUnit XML, for the test view of a CI system.
+    Junit,
+    /// Markdown, for a comment or job summary.
+    Markdown,
+    /// One self-contained page with charts.
+    Html,
 }
 
 impl Format {
@@ -106,6 +143,12 @@ impl Format {
         Self::CsvMetrics,
         Self::CsvRaw,
         Self::Json,
+        Self::GoogleBenchmark,
+        Self::GithubSmaller,
+        Self::GithubBigger,
+        Self::Junit,
+        Self::Markdown,
+        Self::Html,
     ];
 
     /// The name for command lines.
@@ -117,6 +160,12 @@ impl Format {
             Self::CsvMetrics => "csv-metrics",
             Self::CsvRaw => "csv-raw",
             Self::Json => "json",
+            Self::GoogleBenchmark => "google-benchmark",
+            Self::GithubSmaller => "github-smaller",
+            Self::GithubBigger => "github-bigger",
+            Self::Junit => "junit",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
         }
     }
 
@@ -129,6 +178,12 @@ impl Format {
             Self::CsvMetrics => "metrics.csv",
             Self::CsvRaw => "samples.csv",
             Self::Json => "report.json",
+            Self::GoogleBenchmark => "google-benchmark.json",
+            Self::GithubSmaller => "github-smaller.json",
+            Self::GithubBigger => "github-bigger.json",
+            Self::Junit => "junit.xml",
+            Self::Markdown => "report.md",
+            Self::Html => "report.html",
         }
     }
 }

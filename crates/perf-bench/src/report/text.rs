@@ -6,7 +6,9 @@
 
 use std::fmt::Write as _;
 
+use crate::baseline::Moved;
 use crate::fingerprint::{Context, UNKNOWN};
+use crate::gate::{Calibration, GateReport, Rate, Verdict};
 use crate::kpi::KpiEntry;
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -20,17 +22,29 @@ pub const DEFAULT_WIDTH: usize = 100;
 /// Stands where there is no value.
 const ABSENT: &str = "-";
 
-/// The whole report: circumstances, results, metrics, warnings, KPI table. The
-/// last line counts the verdicts.
+/// The whole report: circumstances, results, metrics, warnings, KPI table; of a gate
+/// alone, only what it has. The last line counts the verdicts.
 #[must_use]
 pub fn report(report: &Report, width: usize) -> String {
     let mut out = context(&report.context);
-    out.push('\n');
-    out.push_str(&results(&report.benchmarks, width));
+    let is_gate_alone = report.gate.is_some() && report.benchmarks.is_empty();
+    if !is_gate_alone {
+        out.push('\n');
+        out.push_str(&results(&report.benchmarks, width));
+    }
     let metrics = metrics_table(&report.benchmarks);
     if !metrics.rows.is_empty() {
         out.push('\n');
         out.push_str(&metrics.render(width));
+    }
+    let percentiles = percentiles_table(&report.benchmarks);
+    if !percentiles.rows.is_empty() {
+        out.push('\n');
+        out.push_str(&percentiles.render(width));
+    }
+    if let Some(gate) = &report.gate {
+        out.push('\n');
+        out.push_str(&comparisons(gate, width));
     }
     if !report.warnings.is_empty() {
         out.push('\n');
@@ -39,8 +53,15 @@ pub fn report(report: &Report, width: usize) -> String {
         }
     }
     out.push('\n');
-    out.push_str(&kpis(&report.kpis, width));
-    line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+    match &report.gate {
+        Some(gate) if is_gate_alone && report.kpis.is_empty() => {
+            line(&mut out, format_args!("gate: {}", gate.verdicts()));
+        }
+        _ => {
+            out.push_str(&kpis(&report.kpis, width));
+            line(&mut out, format_args!("KPIs: {}", report.kpi_counts()));
+        }
+    }
     out
 }
 
@@ -140,6 +161,19 @@ pub fn result(result: &BenchmarkResult) -> String {
             );
         }
     }
+    for curve in result.curves() {
+        line(
+            &mut out,
+            format_args!(
+                "  {}: median {}, p99 {}, max {} ({} values)",
+                curve.name(),
+                curve.unit().of(curve.at(0.5)),
+                curve.unit().of(curve.at(0.99)),
+                curve.unit().of(curve.max()),
+                curve.count()
+            ),
+        );
+    }
     for kpi in result.kpis() {
         line(
             &mut out,
@@ -147,6 +181,138 @@ pub fn result(result: &BenchmarkResult) -> String {
         );
     }
     out
+}
+
+/// A table with one row per distribution of single values.
+fn percentiles_table(results: &[BenchmarkResult]) -> Table {
+    let mut table = Table::new(&["distribution", "n", "p50", "p90", "p99", "p99.9", "max"]);
+    for result in results {
+        for curve in result.curves() {
+            let show = |value: f64| curve.unit().of(value).to_string();
+            table.row([
+                format!("{} {}", result.id(), curve.name()),
+                curve.count().to_string(),
+                show(curve.at(0.5)),
+                show(curve.at(0.9)),
+                show(curve.at(0.99)),
+                show(curve.at(0.999)),
+                show(curve.max()),
+            ]);
+        }
+    }
+    table
+}
+
+/// The comparison with another build: a table, a line per reason, then how often
+/// such a verdict is wrong.
+#[must_use]
+pub fn comparisons(gate: &GateReport, width: usize) -> String {
+    let mut table = Table::new(&[
+        "compared", "pairs", "base", "change", "ratio", "99 %", "verdict",
+    ]);
+    for comparison in &gate.comparisons {
+        let time = |ns| optional(ns, |ns| Unit::Nanosecond.of(ns).to_string());
+        table.row([
+            comparison.id.clone(),
+            comparison.pairs().count().to_string(),
+            time(comparison.base_ns()),
+            time(comparison.change_ns()),
+            optional(comparison.ratio, |ratio| format!("{ratio:.4}")),
+            optional(comparison.interval, |i| {
+                format!("{:.4} to {:.4}", i.lo, i.hi)
+            }),
+            match comparison.advisory {
+                true => format!("{}, advisory", comparison.verdict),
+                false => comparison.verdict.to_string(),
+            },
+        ]);
+    }
+    let mut out = table.render(width);
+    for comparison in &gate.comparisons {
+        if comparison.verdict != Verdict::Unchanged || comparison.cause.is_some() {
+            let cause = comparison
+                .cause
+                .map_or(String::new(), |cause| format!(" ({cause})"));
+            line(
+                &mut out,
+                format_args!(
+                    "{}{cause}: {}: {}",
+                    comparison.verdict, comparison.id, comparison.reason
+                ),
+            );
+        }
+        for warning in &comparison.warnings {
+            line(
+                &mut out,
+                format_args!("warning: {}: {warning}", comparison.id),
+            );
+        }
+    }
+    out.push('\n');
+    out.push_str(&calibration(&gate.calibration, width));
+    out
+}
+
+/// Measured error rates of the gate: a table with Wilson's intervals at 95 %, or
+/// one line if they were never measured here.
+#[must_use]
+pub fn calibration(rows: &[Calibration], width: usize) -> String {
+    if rows.is_empty() {
+        return "error rates of this gate: not measured on this machine\n".to_owned();
+    }
+    let show = |rate: Rate| {
+        let interval = rate.interval();
+        format!(
+            "{:.1} % [{:.1}, {:.1}]",
+            100.0 * rate.share(),
+            100.0 * interval.lo,
+            100.0 * interval.hi
+        )
+    };
+    let mut table = Table::new(&[
+        "error rates",
+        "gates",
+        "alarms",
+        "confirmed",
+        "s each",
+        "finds",
+    ]);
+    for row in rows {
+        let mut finds: Vec<String> = row
+            .detection
+            .iter()
+            .map(|d| format!("+{} %: {}", format_number(100.0 * d.effect), show(d.found)))
+            .collect();
+        if row.is_advisory() {
+            finds.push("advisory".to_owned());
+        }
+        table.row([
+            row.id.clone(),
+            row.confirmed_alarms.trials.to_string(),
+            show(row.screen_alarms),
+            show(row.confirmed_alarms),
+            format!("{:.1}", row.seconds),
+            finds.join(", "),
+        ]);
+    }
+    table.render(width)
+}
+
+/// Values beside those of a stored run.
+#[must_use]
+pub fn moved(values: &[Moved], width: usize) -> String {
+    let mut table = Table::new(&["beside the baseline", "unit", "then", "now", "ratio", "is"]);
+    for value in values {
+        table.row([
+            value.id.clone(),
+            value.unit.symbol().to_owned(),
+            format_number(value.before),
+            format_number(value.now),
+            optional(value.ratio(), |ratio| format!("{ratio:.3}")),
+            value.word().to_owned(),
+        ]);
+    }
+    table.render(width)
 }
 
 fn headline(metrics: &Metrics) -> String {

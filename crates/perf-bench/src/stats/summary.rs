@@ -101,7 +101,7 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
 }
 
 /// Mean in two passes: the second adds the rounding error of the first.
-fn mean(samples: &[f64]) -> f64 {
+pub(super) fn mean(samples: &[f64]) -> f64 {
     let n = samples.len() as f64;
     let first = samples.iter().sum::<f64>() / n;
     first + samples.iter().map(|x| x - first).sum::<f64>() / n

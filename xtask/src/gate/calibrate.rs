@@ -1,0 +1,282 @@
+//! How often the gate is wrong on this machine: gates of one build against itself,
+//! as it is and with work added.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use perf_bench::Fingerprint;
+use perf_bench::gate::{BenchmarkEvidence, Calibration, Detection, Evidence, Rate, Rules, Verdict};
+use perf_bench::stats::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::measure::Bench;
+use crate::workspace::{Workspace, tell, time_stamp, write_file};
+
+/// What is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    /// Rates of another CPU say nothing.
+    cpu: String,
+    /// When the latest gates were run, and of which commit.
+    time: String,
+    revision: String,
+    rows: Vec<Calibration>,
+}
+
+/// What is known of this machine.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Known {
+    pub(crate) rows: Vec<Calibration>,
+    /// When and at which commit, as words; empty without rows.
+    pub(crate) origin: String,
+}
+
+fn path(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("gate/calibration.json")
+}
+
+/// Rates measured before on this machine; none if never.
+pub(crate) fn load(workspace: &Workspace, notes: &mut Vec<String>) -> Result<Known> {
+    load_from(&path(workspace), &Fingerprint::detect().cpu, notes)
+}
+
+fn load_from(path: &Path, cpu: &str, notes: &mut Vec<String>) -> Result<Known> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            notes.push(
+                "error rates are not known here: `cargo xtask gate --calibrate` measures them"
+                    .to_owned(),
+            );
+            return Ok(Known::default());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let advice = || {
+        format!(
+            "{} is damaged: remove it, or calibrate again",
+            path.display()
+        )
+    };
+    let stored: Stored = serde_json::from_str(&text).with_context(advice)?;
+    let is_rate = |rate: &Rate| rate.trials > 0 && rate.hits <= rate.trials;
+    let all_rates = stored.rows.iter().all(|row| {
+        let found = row.detection.iter().map(|detection| &detection.found);
+        [&row.screen_alarms, &row.confirmed_alarms]
+            .into_iter()
+            .chain(found)
+            .all(is_rate)
+    });
+    ensure!(all_rates, "{}", advice());
+    if stored.cpu != cpu {
+        notes.push(format!(
+            "error rates were measured on another CPU ({}): calibrate again",
+            stored.cpu
+        ));
+        return Ok(Known::default());
+    }
+    Ok(Known {
+        origin: format!("{} at {}", stored.time, stored.revision),
+        rows: stored.rows,
+    })
+}
+
+/// Writes the rates down, on top of `earlier` ones; gives what was written and
+/// where. A benchmark that is no longer measured is dropped.
+pub(super) fn store(
+    workspace: &Workspace,
+    earlier: &[Calibration],
+    rows: &[Calibration],
+    revision: &str,
+) -> Result<(Vec<Calibration>, PathBuf)> {
+    let path = path(workspace);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    let with_earlier = |row: &Calibration| {
+        let before = earlier.iter().find(|before| before.id == row.id);
+        before.map_or_else(|| row.clone(), |before| before.clone().with(row))
+    };
+    let stored = Stored {
+        cpu: Fingerprint::detect().cpu,
+        time: time_stamp(),
+        revision: revision.to_owned(),
+        rows: rows.iter().map(with_earlier).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&stored)?;
+    text.push('\n');
+    write_file(&path, &text)?;
+    Ok((stored.rows, path))
+}
+
+/// Gates of each size of effect, `trials` of each; 0 among them is the same code.
+/// Hands over the rates after each trial, so that a run that ends early leaves those
+/// it has. Whether it came to its end: not after Ctrl-C.
+pub(super) fn measure(
+    bench: &mut Bench<'_>,
+    benchmarks: &[BenchmarkEvidence],
+    trials: u64,
+    effects: &[f64],
+    mut on_trial: impl FnMut(&[Calibration]) -> Result<()>,
+) -> Result<bool> {
+    let none = Rate { hits: 0, trials: 0 };
+    let mut rows: Vec<Calibration> = benchmarks
+        .iter()
+        .map(|benchmark| Calibration {
+            id: benchmark.id.to_string(),
+            screen_alarms: none,
+            confirmed_alarms: none,
+            detection: effects
+                .iter()
+                .map(|&effect| Detection {
+                    effect,
+                    found: none,
+                })
+                .collect(),
+            seconds: 0.0,
+        })
+        .collect();
+    let mut seeds = Rng::new(bench.settings.seed);
+    for trial in 0..trials {
+        let mut of_trial = rows.clone();
+        // Same code and slowdowns in turn, so that a busy hour meets all alike.
+        for index in 0..=effects.len() {
+            let effect = index.checked_sub(1).map(|index| effects[index]);
+            bench.restart(seeds.next_u64(), effect.unwrap_or(0.0));
+            let mut evidence = Evidence {
+                benchmarks: benchmarks.to_vec(),
+                ..Evidence::default()
+            };
+            let started = Instant::now();
+            let Some(report) = bench.judge(&mut evidence, &Rules::default())? else {
+                return Ok(false);
+            };
+            let seconds = started.elapsed().as_secs_f64() / benchmarks.len() as f64;
+            for (row, comparison) in of_trial.iter_mut().zip(&report.comparisons) {
+                ensure!(
+                    comparison.verdict != Verdict::Invalid,
+                    "{}: {}",
+                    comparison.id,
+                    comparison.reason
+                );
+                let once = |is_hit: bool| Rate {
+                    hits: u64::from(is_hit),
+                    trials: 1,
+                };
+                let is_confirmed = comparison.verdict == Verdict::Regressed;
+                match index.checked_sub(1) {
+                    None => {
+                        let is_candidate = !comparison.confirm.is_empty();
+                        row.screen_alarms = row.screen_alarms + once(is_candidate);
+                        row.confirmed_alarms = row.confirmed_alarms + once(is_confirmed);
+                        row.seconds += (seconds - row.seconds) / (trial + 1) as f64;
+                    }
+                    Some(index) => {
+                        let found = &mut row.detection[index].found;
+                        *found = *found + once(is_confirmed);
+                    }
+                }
+            }
+        }
+        rows = of_trial;
+        tell(format_args!("[{}/{trials}] {}", trial + 1, so_far(&rows)));
+        on_trial(&rows)?;
+    }
+    Ok(true)
+}
+
+fn so_far(rows: &[Calibration]) -> String {
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let found: Vec<String> = row
+                .detection
+                .iter()
+                .map(|detection| detection.found.hits.to_string())
+                .collect();
+            format!(
+                "{}: {} alarms, {} found",
+                row.id,
+                row.confirmed_alarms.hits,
+                found.join("/")
+            )
+        })
+        .collect();
+    rows.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_back_on_the_same_cpu_and_damage_is_named() {
+        let dir = std::env::temp_dir().join(format!("xtask-rates-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("calibration.json");
+        let mut notes = Vec::new();
+        let nothing = Known::default();
+        assert_eq!(load_from(&path, "a", &mut notes).unwrap(), nothing);
+        assert!(notes[0].contains("--calibrate"), "{notes:?}");
+        let rate = |hits, trials| Rate { hits, trials };
+        let row = |trials| Calibration {
+            id: "a/b".to_owned(),
+            screen_alarms: rate(1, trials),
+            confirmed_alarms: rate(0, trials),
+            detection: Vec::new(),
+            seconds: 1.0,
+        };
+        let write = |row: Calibration| {
+            let stored = Stored {
+                cpu: "a".to_owned(),
+                time: "now".to_owned(),
+                revision: "abc".to_owned(),
+                rows: vec![row],
+            };
+            std::fs::write(&path, serde_json::to_string(&stored).unwrap()).unwrap();
+        };
+        write(row(20));
+        let known = load_from(&path, "a", &mut notes).unwrap();
+        assert_eq!(
+            (&known.rows[..], &*known.origin),
+            (&[row(20)][..], "now at abc")
+        );
+        assert_eq!(load_from(&path, "b", &mut notes).unwrap(), nothing);
+        assert!(notes[1].contains("another CPU"), "{notes:?}");
+        write(row(0));
+        for text in [None, Some("{"), Some("[]")] {
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            let error = format!("{:#}", load_from(&path, "a", &mut notes).unwrap_err());
+            assert!(error.contains("damaged"), "{error}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn rates_of_two_nights_add_up() {
+        let dir = std::env::temp_dir().join(format!("xtask-nights-{}", std::process::id()));
+        let workspace = Workspace::at(dir);
+        let row = |id: &str| Calibration {
+            id: id.to_owned(),
+            screen_alarms: Rate { hits: 1, trials: 9 },
+            confirmed_alarms: Rate { hits: 0, trials: 9 },
+            detection: Vec::new(),
+            seconds: 1.0,
+        };
+        let first = [row("a/b"), row("a/gone")];
+        let (kept, _) = store(&workspace, &[], &first, "abc").unwrap();
+        let (kept, _) = store(&workspace, &kept, &[row("a/b"), row("a/new")], "def").unwrap();
+        let known = load(&workspace, &mut Vec::new()).unwrap();
+        assert_eq!(known.rows, kept);
+        let trials: Vec<_> = kept
+            .iter()
+            .map(|r| (&*r.id, r.screen_alarms.trials))
+            .collect();
+        assert_eq!(trials, [("a/b", 18), ("a/new", 9)]);
+        std::fs::remove_dir_all(workspace.root()).unwrap();
+    }
+}
