@@ -65,6 +65,30 @@ fn wrong_operands_are_named() {
     check(&["report", "--format", "xml"], Stdio::null(), 3, "xml");
 }
 
+/// Before anything is built: no wrong operand costs minutes.
+#[test]
+fn what_a_gate_or_a_baseline_needs_is_asked_for_first() {
+    for (args, part) in [
+        (
+            &["gate", "--base", "no-such-revision"][..],
+            "no-such-revision",
+        ),
+        (&["gate", "--seed", "x"], "--seed"),
+        (&["gate", "--calibrate", "--base", "HEAD"], "--base"),
+        (&["gate", "--calibrate", "--aa", "0"], "--aa"),
+        (&["gate", "--history", "--quick"], "--history"),
+        (
+            &["bench", "--quick", "--baseline", "no-such-run"],
+            "bench --quick --save no-such-run",
+        ),
+        (&["bench", "--save", "a/b"], "--save"),
+        (&["bench", "--save", "../a"], "a name has letters"),
+        (&["coverage", "--stored", "--html"], "--stored"),
+    ] {
+        check(args, Stdio::null(), 3, part);
+    }
+}
+
 /// The program, run by cargo for the package in `package` or, without one, by
 /// hand, in the directory `current`.
 fn from_elsewhere(package: Option<&Path>, current: &Path) -> Output {
