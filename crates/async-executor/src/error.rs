@@ -51,7 +51,7 @@ impl fmt::Display for EngineError {
         let limit = match Errno::from_io_error(source) {
             Some(Errno::FBIG) => "the limit of file sizes (ulimit -f)",
             Some(Errno::MFILE) => "the limit of open files (ulimit -n)",
-            _ => "the limit of address space (ulimit -v)",
+            _ => "the limits of address space and data (ulimit -v, -d)",
         };
         write!(
             f,

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::addr::GuestAddr;
+use crate::mem::PROCESS_RUNS_MAX;
 
 /// A word that is no instruction of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl fmt::Display for MemoryError {
                 source,
             } => write!(
                 f,
-                "the host refused to {operation} {bytes} bytes: {source}; raise the address-space limit (ulimit -v) or free memory"
+                "the host refused to {operation} {bytes} bytes: {source}; raise the limits of address space and data (ulimit -v, -d) or free memory"
             ),
             MemoryError::Unaligned { start, bytes } => {
                 write!(
@@ -118,6 +119,12 @@ impl fmt::Display for MemoryError {
             } => write!(
                 f,
                 "{bytes} more bytes than the {mapped_bytes} mapped exceed the memory limit of {limit_bytes}; raise it (hartloom: --memory)"
+            ),
+            MemoryError::Runs {
+                limit: PROCESS_RUNS_MAX,
+            } => write!(
+                f,
+                "all guests of the process together have more than {PROCESS_RUNS_MAX} runs of pages with the same permissions; end some, or give neighbouring pages the same ones"
             ),
             MemoryError::Runs { limit } => write!(
                 f,

@@ -188,6 +188,27 @@ fn a_pie_linked_above_the_base_moves_down_or_stays() {
     );
 }
 
+/// The others are zero, and private anonymous memory where they are whole pages.
+#[test]
+fn pages_that_the_file_fills_are_told_from_others() {
+    let headers = [
+        load(R | X, 0x1_0000, 0, 0x200),
+        Ph {
+            memory_bytes: 0x5000,
+            ..load(R | W, 0x1_2ff0, 0xff0, 0x20)
+        },
+        Ph {
+            memory_bytes: 0x1000,
+            ..load(R | W, 0x2_0000, 0, 0)
+        },
+    ];
+    let file = elf(ET_EXEC, 0x1_0180, &headers, 0x1100);
+    let (image, _, loaded) = load_default(&file);
+    let pages: Vec<_> = loaded.pages_of_file(&image).collect();
+    let page = |n: u64| GuestAddr(n << 12);
+    assert_eq!(pages, [page(0x10)..page(0x11), page(0x12)..page(0x14)]);
+}
+
 #[test]
 fn a_shared_page_has_the_bytes_of_both_and_the_rights_of_the_later() {
     let headers = [

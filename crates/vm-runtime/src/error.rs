@@ -197,7 +197,11 @@ impl fmt::Display for Printable<'_> {
         for chunk in self.0.as_bytes().utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
-                    '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    '\u{61c}'
+                    | '\u{200e}'
+                    | '\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}' => {
                         write!(f, "{}", c.escape_unicode())?;
                     }
                     c if c == '\\' || c.is_control() => write!(f, "{}", c.escape_default())?,

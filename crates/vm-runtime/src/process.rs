@@ -30,7 +30,7 @@ use crate::kernel::{Kernel, ProcessStats};
 use crate::outcome::Outcome;
 use crate::program::{Program, read_program};
 use crate::signal::Signal;
-use crate::space::Space;
+use crate::space::{Backing, Space};
 use crate::syscall::signal::Signals;
 use crate::syscall::table::NUMBER_COUNT;
 use crate::syscall::{Bounce, Effect, Limits};
@@ -180,6 +180,10 @@ impl Process {
             counts: Box::new([0; NUMBER_COUNT + 1]),
             unknown_calls: 0,
         };
+        for pages in loaded.pages_of_file(&image) {
+            let pages = pages.start.0..pages.end.0;
+            kernel.space.note(pages, Some(Backing::PrivateFile));
+        }
         kernel.set_comm(path.file_name().unwrap_or_default().as_bytes());
         Ok(Process { hart, kernel })
     }

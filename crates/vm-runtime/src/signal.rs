@@ -28,6 +28,8 @@ impl Signal {
     pub const ABRT: Signal = Signal(6);
     /// Misaligned or impossible access.
     pub const BUS: Signal = Signal(7);
+    /// A file would become larger than the limit allows.
+    pub const XFSZ: Signal = Signal(25);
     /// Cannot be caught.
     pub const KILL: Signal = Signal(9);
     /// Access to an address that is not mapped, or not that way.

@@ -52,22 +52,18 @@ struct Backed {
 }
 
 impl Space {
-    /// A space that holds a program and a stack.
+    /// A space that holds a program and a stack. What of the program came from
+    /// its file is noted afterwards.
     pub(crate) fn new(image: Range<GuestAddr>, stack: Range<GuestAddr>) -> Space {
         let brk_start = image.end;
         let mmap_top = GuestAddr(stack.start.0.saturating_sub(STACK_GAP_BYTES));
-        let program = Backed {
-            end: image.end.0,
-            backing: Backing::PrivateFile,
-        };
-        let backed = BTreeMap::from([(image.start.0, program)]);
         Space {
             image,
             brk_start,
             brk: brk_start,
             mmap_top,
             stack,
-            backed,
+            backed: BTreeMap::new(),
         }
     }
 

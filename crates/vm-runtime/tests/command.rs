@@ -313,7 +313,7 @@ fn limits_too_small_to_begin_with_are_refused_with_a_message() {
             Some(127) => assert!(said.contains("loading shared libraries"), "{kib}: {said}"),
             _ => assert_eq!(status.signal(), Some(11), "{kib}: {status} {said}"),
         }
-        n_early += u32::from(said.contains("leaves less than 2 MiB"));
+        n_early += u32::from(said.contains("leave less than 2 MiB"));
     }
     assert!(n_early > 0, "no limit was met before main");
 }
@@ -348,6 +348,13 @@ fn an_engine_runs_the_smallest_program() {
 
 /// Runs a program from a shell that does something first; gives the status.
 fn run_from_shell(dir: &TempDir, before: &str, source: &str, after: &str) -> Option<i32> {
+    let (status, said) = run_and_said(dir, before, source, after);
+    assert!(said.is_empty(), "{said}");
+    status
+}
+
+/// The same, with what is said on standard error.
+fn run_and_said(dir: &TempDir, before: &str, source: &str, after: &str) -> (Option<i32>, String) {
     let path = dir.path("guest");
     std::fs::write(&path, elf_of(source)).unwrap();
     let script = format!("{before} exec \"$@\" {after}");
@@ -356,9 +363,8 @@ fn run_from_shell(dir: &TempDir, before: &str, source: &str, after: &str) -> Opt
         .arg(&path)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.is_empty(), "{said}");
-    output.status.code()
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
 }
 
 /// Rust's runtime ignores SIGPIPE for itself, whatever the parent did.
@@ -445,6 +451,42 @@ fn a_sigpipe_from_outside_does_what_the_program_wants() {
                 stats.is_some() || !message.is_empty() || said.is_empty(),
                 "{case}"
             );
+        }
+    }
+}
+
+/// Ignored or blocked, a file that would become too large is an error to the
+/// program; otherwise it ends by the signal.
+#[test]
+fn a_limit_of_file_sizes_is_a_signal_to_the_program_and_not_to_its_host() {
+    const EFBIG: i32 = 27;
+    const SIGXFSZ: i32 = 25;
+    // rt_sigaction(25, {handler, 0, 0}, NULL, 8); then the call, and its error
+    // is the status.
+    let source = |handler: u32, call: &str| {
+        format!(
+            "li t0, {handler}; sd t0, -64(sp); sd zero, -56(sp); sd zero, -48(sp)
+             li a7, 134; li a0, 25; addi a1, sp, -64; li a2, 0; li a3, 8; ecall
+             {call}; ecall; neg a0, a0; li a7, 93; ecall"
+        )
+    };
+    let dir = TempDir::new("sigxfsz");
+    let after = format!("> {}", dir.path("out"));
+    for call in [
+        "li a7, 64; li a0, 1; mv a1, sp; li a2, 1",
+        "li a7, 46; li a0, 1; li a1, 0x100000",
+    ] {
+        for (before, handler, expected) in [
+            ("", 0, 128 + SIGXFSZ),
+            ("", 1, EFBIG),
+            ("trap '' XFSZ;", 1, EFBIG),
+        ] {
+            // Compiled code needs a file of its own.
+            let interp = "set -- \"$1\" run --engine interp \"$3\"";
+            let before = format!("{before} ulimit -f 0; {interp};");
+            let (status, said) = run_and_said(&dir, &before, &source(handler, call), &after);
+            assert_eq!(status, Some(expected), "{before} {handler}: {call}: {said}");
+            assert_eq!(said.contains("SIGXFSZ"), expected != EFBIG, "{said}");
         }
     }
 }

@@ -205,7 +205,13 @@ const ROWS: &[Row] = &[
         "",
     ),
     row("math.c", &[], 0, "jumps 3", ""),
-    row("maps.c", &["DIR/map"], 0, "maps 1 stack 1", ""),
+    row(
+        "maps.c",
+        &["DIR/map"],
+        0,
+        "bss 0 0\nbss 0 7\nmaps 1 stack 1",
+        "",
+    ),
     Row {
         source: "echo.c",
         args: &[],

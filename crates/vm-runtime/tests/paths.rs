@@ -345,6 +345,12 @@ fn links_of_the_kernel_are_links_to_open() {
     assert_eq!(at(g, OPENAT, own, &[O_NOFOLLOW, 0]), ELOOP);
     assert_eq!(at(g, OPENAT, own, &[O_CREAT | O_EXCL, 0o600]), EEXIST);
     assert_eq!(at(g, OPENAT, own, &[O_DIRECTORY, 0]), ENOTDIR);
+    assert_eq!(at(g, OPENAT, own, &[O_DIRECTORY | O_NOFOLLOW, 0]), ENOTDIR);
+    for other in ["/dev/fd/+0", "/dev/fd/00", "/dev/fd/", "/dev/fd/0x0"] {
+        assert_eq!(at(g, OPENAT, other, &[0, 0]), ENOENT, "{other}");
+    }
+    assert_eq!(at(g, NEWFSTATAT, "/proc/self/exe", &[DATA, NOFOLLOW]), 0);
+    assert_eq!(g.get_u32(DATA + 16) & 0o170_000, 0o120_000, "a link");
     assert_eq!(at(g, OPENAT, "/proc/self/exe", &[O_NOFOLLOW, 0]), ELOOP);
     assert_eq!(at(g, OPENAT, "/proc/self/maps", &[O_DIRECTORY, 0]), ENOTDIR);
     assert_eq!(at(g, OPENAT, "/proc/self/maps", &[O_RDWR, 0]), EACCES);

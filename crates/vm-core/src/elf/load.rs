@@ -3,7 +3,9 @@
 use super::error::ElfError;
 use super::parse::{ElfImage, ElfKind, Segment};
 use super::slice;
-use crate::addr::GuestAddr;
+use std::ops::Range;
+
+use crate::addr::{GuestAddr, PAGE_BYTES};
 use crate::error::MemoryError;
 use crate::mem::{GuestMemory, MAP_HIGHEST, MAP_LOWEST, Prot};
 
@@ -27,6 +29,24 @@ pub struct Loaded {
     pub program_headers: Option<GuestAddr>,
     /// How many those are (`AT_PHNUM`).
     pub program_header_count: u16,
+}
+
+impl Loaded {
+    /// The pages of each segment of `image` that have bytes of the file; the
+    /// others hold zeros (`.bss`).
+    pub fn pages_of_file<'a>(
+        &self,
+        image: &'a ElfImage,
+    ) -> impl Iterator<Item = Range<GuestAddr>> + use<'a> {
+        let bias = self.bias;
+        let segments = image.segments().iter().filter(|s| s.file_bytes > 0);
+        segments.map(move |segment| {
+            let start = GuestAddr(segment.start.0.wrapping_add(bias));
+            let bytes = segment.file_bytes + start.0 % PAGE_BYTES;
+            let start = start.page_start();
+            start..start.wrapping_offset(bytes.next_multiple_of(PAGE_BYTES).cast_signed())
+        })
+    }
 }
 
 /// Maps the segments of `image`, whose contents are in `file`, with the
@@ -120,7 +140,7 @@ pub fn load(
 struct Placed<'a> {
     start: GuestAddr,
     contents: &'a [u8],
-    pages: std::ops::Range<GuestAddr>,
+    pages: Range<GuestAddr>,
     /// First page that no earlier segment has mapped.
     fresh_start: GuestAddr,
     fresh_bytes: u64,

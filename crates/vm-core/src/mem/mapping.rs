@@ -97,10 +97,13 @@ const MAPPED: u8 = 8;
 pub const RUNS_MAX: usize = 16_384;
 
 /// Most runs of all address spaces of the process together, for the same
-/// reason.
+/// reason. The first [`RUNS_GRANTED`] of each do not count.
 pub const PROCESS_RUNS_MAX: usize = 2 * RUNS_MAX;
 
-/// Runs of all address spaces of the process.
+/// So many runs an address space can have whatever others have taken.
+pub const RUNS_GRANTED: usize = 256;
+
+/// Runs of all address spaces of the process, beyond what is granted.
 static PROCESS_RUNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes that move at a time: so much more than the limit is in use then.
@@ -130,12 +133,17 @@ struct Runs(usize);
 impl Runs {
     /// Those of an address space without mappings.
     fn one() -> Runs {
-        PROCESS_RUNS.fetch_add(1, Ordering::Relaxed);
         Runs(1)
     }
 
+    /// Those that count for the process.
+    fn counted(runs: usize) -> usize {
+        runs.saturating_sub(RUNS_GRANTED)
+    }
+
     fn set(&mut self, runs: usize) {
-        PROCESS_RUNS.fetch_add(runs.wrapping_sub(self.0), Ordering::Relaxed);
+        let more = Runs::counted(runs).wrapping_sub(Runs::counted(self.0));
+        PROCESS_RUNS.fetch_add(more, Ordering::Relaxed);
         self.0 = runs;
     }
 
@@ -144,10 +152,11 @@ impl Runs {
     /// yes: a change of one makes two more runs, so that the sum goes little
     /// over its bound.
     fn check(&self, runs: usize, most: usize) -> Result<(), usize> {
-        let elsewhere = PROCESS_RUNS.load(Ordering::Relaxed).wrapping_sub(self.0);
+        let (now, then) = (Runs::counted(self.0), Runs::counted(runs));
+        let elsewhere = PROCESS_RUNS.load(Ordering::Relaxed).wrapping_sub(now);
         if runs > most {
             Err(RUNS_MAX)
-        } else if runs > self.0 && runs + elsewhere > PROCESS_RUNS_MAX {
+        } else if then > now && then + elsewhere > PROCESS_RUNS_MAX {
             Err(PROCESS_RUNS_MAX)
         } else {
             Ok(())
@@ -266,8 +275,8 @@ impl GuestMemory {
     ///
     /// # Errors
     /// For a range of incomplete pages or outside the mappable space, and
-    /// where it would split what is mapped into more than [`RUNS_MAX`] runs;
-    /// nothing has changed then.
+    /// where it would split what is mapped into more than [`RUNS_MAX`] runs, or
+    /// [`PROCESS_RUNS_MAX`]; nothing has changed then.
     pub fn unmap(&self, start: GuestAddr, bytes: u64) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
         let mut count = self.lock();
@@ -280,8 +289,8 @@ impl GuestMemory {
     /// Gives mapped pages new permissions; their contents stay.
     ///
     /// # Errors
-    /// Where some page is not mapped, for a bad range, beyond [`RUNS_MAX`], or
-    /// when the host refuses; nothing has changed then.
+    /// Where some page is not mapped, for a bad range, beyond [`RUNS_MAX`] or
+    /// [`PROCESS_RUNS_MAX`], or when the host refuses; nothing has changed then.
     pub fn protect(&self, start: GuestAddr, bytes: u64, prot: Prot) -> Result<(), MemoryError> {
         let pages = check_range(start, bytes)?;
         let mut count = self.lock();
@@ -588,6 +597,10 @@ impl GuestMemory {
     /// Puts the pages of `had` back to what they were.
     fn restore(&self, count: &mut Count, had: &[Run]) {
         for run in had {
+            // M2: what is revoked goes first.
+            for e in &self.reservation.page_table()[run.pages.clone()] {
+                e.fetch_and(run.entry, Ordering::AcqRel);
+            }
             // A page that the host does not open again is mapped even so.
             let entry = match self.protect_host(&run.pages, run.entry) {
                 Ok(()) => run.entry,

@@ -49,5 +49,6 @@ mod mapping;
 
 pub use access::{Atom, Scalar};
 pub use mapping::{
-    Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, PROCESS_RUNS_MAX, Prot, RUNS_MAX, SPACE_BYTES,
+    Fault, GuestMemory, MAP_HIGHEST, MAP_LOWEST, PROCESS_RUNS_MAX, Prot, RUNS_GRANTED, RUNS_MAX,
+    SPACE_BYTES,
 };

@@ -116,7 +116,10 @@ impl Kernel {
             preempt,
         };
         self.counts[index] += 1;
-        let reply = table::HANDLERS[index](self, &call);
+        let reply = match table::HANDLERS[index](self, &call) {
+            Err(Errno::FBIG) => signal::file_too_large(self, &call),
+            reply => reply,
+        };
         if self.strace.is_some() {
             trace::line(self, number, &call, &reply);
         }

@@ -100,16 +100,14 @@ impl Kernel {
         match synthetic::lookup(self, &path) {
             Some(Entry::Fd(fd)) => {
                 let file = self.files.get(fd.into()).map_err(|_| Errno::NOENT)?.as_fd();
-                if follows {
-                    return Ok(Found::Held(file));
+                match follows {
+                    true => Ok(Found::Held(file)),
+                    // The host's number is another.
+                    false => open_link(&host_path(file)),
                 }
-                // The host's link, because the guest's number is another: only
-                // what the link itself is like can be asked of it.
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let link = fs::open(host_path(file), flags, Mode::empty())?;
-                Ok(Found::Opened(link))
             }
             Some(Entry::Exe) if follows => open_object(CWD, self.program_path()?, flags),
+            Some(Entry::Exe) => open_link(Path::new("/proc/self/exe")),
             Some(Entry::Missing) => Err(Errno::NOENT),
             _ => open_object(directory, &path, flags),
         }
@@ -134,6 +132,13 @@ impl Kernel {
         )?;
         Ok((Found::Opened(parent), name))
     }
+}
+
+/// Opens a link of the host process, of which all that is asked is what a link
+/// is like.
+fn open_link(path: &Path) -> Result<Found<'static>, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).map(Found::Opened)
 }
 
 fn open_object(dir: BorrowedFd<'_>, path: &[u8], flags: AtFlags) -> Result<Found<'static>, Errno> {

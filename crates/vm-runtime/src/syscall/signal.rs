@@ -5,6 +5,7 @@
 //! the program with a message that says so.
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use vm_core::GuestAddr;
 
 use super::uptr::{Record, UserPtr, half, word};
@@ -118,6 +119,17 @@ pub(super) fn raise(p: &mut Kernel, call: &Call<'_>, signal: Signal, answer: Err
     }
 }
 
+/// What a call comes to that would make a file too large: with a limit of file
+/// sizes (`ulimit -f`) it is a signal as well. Whoever runs us ignores that one,
+/// so that the host says `EFBIG`.
+#[cold]
+pub(super) fn file_too_large(p: &mut Kernel, call: &Call<'_>) -> Reply {
+    match getrlimit(Resource::Fsize).current {
+        Some(_) => raise(p, call, Signal::XFSZ, Errno::FBIG),
+        None => Err(Errno::FBIG),
+    }
+}
+
 /// `None` where the guest lives on.
 fn deliver(p: &mut Kernel, call: &Call<'_>, signal: Signal) -> Option<Outcome> {
     if !p.signals.arrives(signal) {
@@ -137,7 +149,16 @@ fn deliver_pending(p: &mut Kernel, call: &Call<'_>) -> Option<Outcome> {
     (1..=u64::from(Signal::HIGHEST))
         .filter_map(Signal::new)
         .filter(|signal| due & signal.bit() != 0)
-        .find_map(|signal| deliver(p, call, signal))
+        .filter(|&signal| !p.signals.is_ignored(signal))
+        .map(|signal| {
+            // By itself or from outside.
+            let why = format!(
+                "pending until the program unblocked it, at {}",
+                p.place(call.pc)
+            );
+            p.fault(signal, call.pc, why)
+        })
+        .next()
 }
 
 /// Sends to this process, the only one that there is for the guest.

@@ -84,10 +84,14 @@ fn without_detours(path: &[u8]) -> Cow<'_, [u8]> {
     )
 }
 
+/// As in `/proc/self/fd`: decimal digits, and none too many.
 fn descriptor(number: &[u8]) -> Entry {
-    let number = std::str::from_utf8(number)
-        .ok()
-        .and_then(|n| n.parse().ok());
+    let is_plain = number == b"0"
+        || number
+            .first()
+            .is_some_and(|digit| (b'1'..=b'9').contains(digit));
+    let number = std::str::from_utf8(number).ok().filter(|_| is_plain);
+    let number = number.and_then(|number| number.parse().ok());
     number.map_or(Entry::Missing, Entry::Fd)
 }
 
@@ -128,10 +132,10 @@ fn refusal(entry: Entry, file: Option<&OpenFile>, flags: OFlags) -> Option<Errno
         Some(Errno::NOENT)
     } else if flags.contains(OFlags::CREATE | OFlags::EXCL) {
         Some(Errno::EXIST)
-    } else if is_link && flags.contains(OFlags::NOFOLLOW) {
-        Some(Errno::LOOP)
     } else if flags.contains(OFlags::DIRECTORY) && !is_directory {
         Some(Errno::NOTDIR)
+    } else if is_link && flags.contains(OFlags::NOFOLLOW) {
+        Some(Errno::LOOP)
     } else if file.is_none() && wants_write {
         Some(Errno::ACCESS)
     } else {
@@ -159,7 +163,8 @@ fn text_file(text: &[u8]) -> Result<OwnedFd, Errno> {
 /// number of each of its threads, and no guest may touch them. Those of others
 /// are refused with them.
 pub(crate) fn is_of_host_process(fd: &OwnedFd) -> bool {
-    let in_proc = fs::fstatfs(fd).is_ok_and(|s| s.f_type == PROC_SUPER_MAGIC);
+    // What cannot be told is refused.
+    let in_proc = fs::fstatfs(fd).map_or(true, |s| s.f_type == PROC_SUPER_MAGIC);
     if !in_proc {
         return false;
     }

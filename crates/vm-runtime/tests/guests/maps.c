@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static char zeros[4 * 4096] __attribute__((aligned(4096)));
+
 int main(int argc, char **argv)
 {
     int fd = open(argv[argc - 1], O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -25,6 +27,9 @@ int main(int argc, char **argv)
     printf("protect %d\n", mprotect(memory, 4096, PROT_READ));
     printf("fixed %d\n", mmap(memory + 4096, 4096, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == memory + 4096);
     printf("unmap %d %d\n", munmap(memory, 1 << 20), munmap(file, 8192));
+    memset(zeros, 7, sizeof zeros);
+    printf("bss %d %d\n", madvise(zeros, 4096, MADV_DONTNEED), madvise(zeros + 8192, 4096, 8 /* MADV_FREE */));
+    printf("bss %d %d\n", zeros[0], zeros[4096]);
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[512];
     int stack = 0, n_lines = 0;

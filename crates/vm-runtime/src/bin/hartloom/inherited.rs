@@ -58,7 +58,7 @@ extern "C" fn look() {
     }
     if !is_room_left() {
         refuse(
-            b"hartloom: the limit of address space leaves less than 2 MiB; raise it (ulimit -v)\n",
+            b"hartloom: the limits of address space and data leave less than 2 MiB; raise them (ulimit -v, -d)\n",
         );
     }
     for fd in 0..3 {

@@ -4,7 +4,8 @@
 //! Rust's runtime ignores `SIGPIPE`, so that writing to a pipe without readers
 //! is an error, which the guest is told in its own way. One that somebody else
 //! sends is to reach the guest as well. The kernel tells both apart: a write
-//! raises the signal in this process' name.
+//! raises the signal in this process' name. `SIGXFSZ` is ignored for the same
+//! reason: the guest gets its own.
 //!
 //! Rules of the unsafe code:
 //!
@@ -39,6 +40,14 @@ pub(crate) fn watch_pipe() -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigAction(pipe), flags, SigSet::empty());
     // SAFETY: O1: the handler keeps to it.
     unsafe { sigaction(Signal::SIGPIPE, &action) }?;
+    Ok(())
+}
+
+/// From here on, a file that would become too large is an error and no more.
+pub(crate) fn ignore_file_sizes() -> io::Result<()> {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: O1: there is no handler.
+    unsafe { sigaction(Signal::SIGXFSZ, &ignore) }?;
     Ok(())
 }
 

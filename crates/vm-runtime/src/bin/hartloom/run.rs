@@ -44,6 +44,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8> {
         })?),
     };
     outside::watch_pipe().with_context(|| format!("{name}: cannot watch for SIGPIPE"))?;
+    outside::ignore_file_sizes().with_context(|| format!("{name}: cannot ignore SIGXFSZ"))?;
 
     make_room_for_files();
     let environment = environment(&args);
@@ -132,7 +133,7 @@ fn run_to_the_end(
             return outcome;
         }
         // In this order: what comes after a look sets the word again.
-        outside::PREEMPT.store(0, Ordering::SeqCst);
+        outside::PREEMPT.swap(0, Ordering::AcqRel);
         if interrupts.is_some_and(Interrupts::came) {
             return outcome;
         }
