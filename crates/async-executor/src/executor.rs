@@ -72,7 +72,7 @@ pub(crate) struct Tiered {
     validated: u64,
     seen: Option<(u64, u64)>,
     /// Until the interpreter, alone, has retired so many instructions, nothing
-    /// is compiled; 0 from then on.
+    /// is compiled; 0 from then on, and in the foreground.
     warm_up_insts: u64,
 }
 
@@ -295,10 +295,9 @@ impl Tiered {
         let counts = context.join();
         // Where others have compiled, the guest is no short one.
         let has_code = context.counts().regions.load(Ordering::Relaxed) > 0;
-        let warm_up_insts = if has_code {
-            0
-        } else {
-            context.config().warm_up_insts
+        let warm_up_insts = match mode {
+            Mode::Background if !has_code => context.config().warm_up_insts,
+            Mode::Background | Mode::Foreground => 0,
         };
         let core = match warm_up_insts {
             0 => InterpCore::new(),

@@ -109,6 +109,24 @@ fn nothing_is_compiled_in_the_background_before_it_is_worth_it() {
     assert_eq!((n_runs, hart.x(XReg::A0)), (300, 5_000_050_000));
 }
 
+/// Whoever waits for the compiler does not wait for a warm-up as well, whatever
+/// it was configured by; the threshold counts.
+#[test]
+fn what_is_hot_is_compiled_at_once_while_the_guest_waits() {
+    let memory = memory(SUM);
+    let context = || AsyncExecutionContext::new(JitConfig::background());
+    let mut hybrid = HybridExecutor::with_context(context(), Preference::Jit);
+    let mut jit = JitExecutor::with_context(context());
+    assert_eq!(sum_of(100, &mut hybrid, &memory), 5050);
+    assert_eq!(hybrid.stats().jit.regions_compiled, 0);
+    assert_eq!(sum_of(1000, &mut hybrid, &memory), 500_500);
+    assert_eq!(sum_of(1000, &mut jit, &memory), 500_500);
+    for stats in [hybrid.stats(), jit.all_stats()] {
+        assert!(stats.jit.code_entries > 0, "{stats:?}");
+        assert!(stats.interp.insts < 3 * 600, "{stats:?}");
+    }
+}
+
 /// A program that calls its environment from a function is entered once per
 /// call, whatever it returns to, and not interpreted once all is compiled.
 #[test]
