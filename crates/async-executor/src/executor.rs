@@ -44,7 +44,7 @@ use crate::enter::{self, fflags_of, mxcsr_of};
 use crate::error::EngineError;
 use crate::exit::{Budget, Exit};
 use crate::fault::{self, Frame};
-use crate::interp::{Control, InterpCore, NoTier, Stop, Tier};
+use crate::interp::{Control, InterpCore, Stop, Tier};
 use crate::jit::abi;
 use crate::jit::compile::Compiler;
 use crate::jit::region::{ALL_REGS, Region, writes_of};
@@ -403,7 +403,9 @@ impl Tiered {
         preempt: &AtomicU32,
     ) -> Result<Exit, u64> {
         let Some(cache) = self.tier.lend(memory, kind) else {
-            return Ok(self.interpret(hart, memory, budget, preempt).0);
+            return Ok(self
+                .core
+                .run_alone(&mut hart.state, memory, budget, preempt));
         };
         self.follow(memory, &cache);
         let state: *mut HartState = &raw mut hart.state;
@@ -556,39 +558,14 @@ impl Tiered {
     ) -> Option<Exit> {
         let left = self.warm_up_insts.saturating_sub(self.core.insts());
         let slice = left.min(*budget);
-        let (exit, unused) = self.interpret(hart, memory, slice, preempt);
+        let exit = self.core.run_alone(&mut hart.state, memory, slice, preempt);
         if exit != Exit::BudgetSpent || slice == *budget {
             return Some(exit);
         }
-        *budget -= slice - unused;
+        *budget -= slice;
         self.warm_up_insts = 0;
         self.core.accompany();
         None
-    }
-
-    /// Interprets, with no compiled code beside it; also gives what is left of
-    /// the budget.
-    #[inline]
-    fn interpret(
-        &mut self,
-        hart: &mut Hart,
-        memory: &GuestMemory,
-        budget: u64,
-        preempt: &AtomicU32,
-    ) -> (Exit, u64) {
-        let mut control = Control {
-            budget,
-            preempt,
-            nested: false,
-            depth: 0,
-        };
-        match self
-            .core
-            .run(&mut hart.state, memory, &mut control, &mut NoTier)
-        {
-            Stop::Exit(exit) => (exit, control.budget),
-            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
-        }
     }
 
     /// Before compiled code runs: drops what no longer is what memory holds.

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::AtomicU32;
 
 use async_executor::{
-    Budget, Executor, Exit, HybridExecutor, InterpreterExecutor, JitConfig, JitExecutor,
+    AsyncExecutionContext, Budget, Executor, Exit, HybridExecutor, HybridStats,
+    InterpreterExecutor, JitConfig, JitExecutor, Preference,
 };
 use vm_core::hart::Hart;
 use vm_core::isa::format::Kind;
@@ -94,16 +95,26 @@ impl Rng {
 }
 
 /// Registers that programs keep for themselves: s0 points into data, s1
-/// counts loops, ra and sp serve calls.
+/// counts loops, ra and sp serve calls, gp points to code that is rewritten.
 const RESERVED: [XReg; 5] = [XReg::Ra, XReg::Sp, XReg::S0, XReg::S1, XReg::Gp];
 
 struct Program {
     words: Vec<u32>,
+    /// How many of the accesses to memory do not go through s0.
+    wild_percent: u64,
 }
 
 impl Program {
+    fn new(wild_percent: u64) -> Program {
+        let words = Vec::new();
+        Program {
+            words,
+            wild_percent,
+        }
+    }
+
     fn random(rng: &mut Rng) -> Program {
-        let mut p = Program { words: Vec::new() };
+        let mut p = Program::new(3);
         let shape = rng.below(4);
         let floats = rng.chance(50);
         match shape {
@@ -148,6 +159,64 @@ impl Program {
         p
     }
 
+    /// A loop with what ends runs, and what changes code, in it. Every access
+    /// is to data: code that is overwritten without a `fence.i` may run as it
+    /// was or as it is.
+    fn eventful(rng: &mut Rng) -> Program {
+        let mut p = Program::new(0);
+        let floats = rng.chance(50);
+        let mut calls = Vec::new();
+        for _ in 0..2 + rng.below(6) {
+            match rng.below(6) {
+                0 => p.push("ecall"),
+                1 => p.reservation(rng, floats),
+                2 => p.rewritten(),
+                3 => {
+                    calls.push(p.words.len());
+                    p.words.push(0);
+                }
+                4 => p.skip(rng, floats),
+                _ => p.some(rng, 6, floats),
+            }
+        }
+        p.push("addi s1, s1, -1");
+        p.branch_back("bne s1, zero", 0);
+        p.push("ebreak");
+        for call in calls {
+            let distance = (p.words.len() - call) * 4;
+            p.words[call] = word(&format!("jal ra, {distance}"));
+        }
+        p.some(rng, 10, floats);
+        p.push("jalr zero, 0(ra)");
+        p
+    }
+
+    /// A sequence that succeeds, unless what stands in it stores there.
+    fn reservation(&mut self, rng: &mut Rng, floats: bool) {
+        let width = rng.pick(&["w", "d"]);
+        self.push(&format!("lr.{width} t0, (s0)"));
+        self.some(rng, 3, floats);
+        self.push(&format!("sc.{width} t1, t0, (s0)"));
+    }
+
+    /// An instruction that adds 1 or 3, and is made to add the other every
+    /// sixteenth time.
+    fn rewritten(&mut self) {
+        let at = self.words.len() * 4;
+        for text in [
+            "addi a0, a0, 1",
+            "andi t0, s1, 15",
+            "bne t0, zero, 24",
+            &format!("lw t0, {at}(gp)"),
+            "lui t1, 0x200",
+            "xor t0, t0, t1",
+            &format!("sw t0, {at}(gp)"),
+            "fence.i",
+        ] {
+            self.push(text);
+        }
+    }
+
     fn push(&mut self, text: &str) {
         self.words.push(word(text));
     }
@@ -176,7 +245,7 @@ impl Program {
 
     fn block(&mut self, rng: &mut Rng, len: u64, floats: bool) {
         for _ in 0..len {
-            let w = random_inst(rng, floats);
+            let w = random_inst(rng, floats, self.wild_percent);
             self.words.push(w);
         }
     }
@@ -216,7 +285,7 @@ fn free_x(rng: &mut Rng) -> XReg {
 
 /// A random row with random operands that stays inside the program: no
 /// control flow, memory through s0 (mostly), a destination that is free.
-fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
+fn random_inst(rng: &mut Rng, floats: bool, wild_percent: u64) -> u32 {
     use vm_core::isa::Extension;
     loop {
         let row = &TABLE[rng.below(TABLE.len() as u64) as usize];
@@ -237,7 +306,7 @@ fn random_inst(rng: &mut Rng, floats: bool) -> u32 {
                     w = w & !(31 << 15) & !(7 << 12) | 2 << 12;
                 }
             }
-            Kind::Load | Kind::S | Kind::FLoad | Kind::FStore if rng.chance(97) => {
+            Kind::Load | Kind::S | Kind::FLoad | Kind::FStore if rng.chance(100 - wild_percent) => {
                 w = w & !(31 << 15) | (XReg::S0 as u32) << 15;
             }
             // Aligned for every width.
@@ -272,11 +341,14 @@ struct Setup {
 }
 
 fn setup(seed: u64) -> Setup {
-    let mut rng = Rng::new(seed);
+    setup_of(&mut Rng::new(seed), Program::random)
+}
+
+fn setup_of(rng: &mut Rng, program: fn(&mut Rng) -> Program) -> Setup {
     for _ in 0..8 {
         rng.next();
     }
-    let program = Program::random(&mut rng);
+    let program = program(rng);
     let mut hart = Hart::new(TEXT);
     for r in XReg::ALL {
         let value = rng.integer();
@@ -307,28 +379,31 @@ struct End {
     data: Vec<u8>,
 }
 
+impl End {
+    fn of(exit: Exit, hart: &Hart, data: Vec<u8>) -> End {
+        let s = &hart.state;
+        End {
+            exit,
+            pc: s.pc,
+            x: s.x,
+            f: s.f,
+            fcsr: (s.fflags, s.frm),
+            data,
+        }
+    }
+}
+
 fn run(setup: &Setup, engine: &mut dyn Executor, budget: Budget) -> End {
-    let memory = GuestMemory::new(1 << 20).unwrap();
-    memory.map(TEXT, 0x1000, Prot::READ | Prot::WRITE).unwrap();
-    memory.write_bytes(TEXT, &setup.program.bytes()).unwrap();
-    memory.protect(TEXT, 0x1000, Prot::EXEC).unwrap();
-    memory
-        .map(DATA, DATA_BYTES, Prot::READ | Prot::WRITE)
-        .unwrap();
-    memory.write_bytes(DATA, &setup.data).unwrap();
+    let memory = loaded(setup);
     let mut hart = setup.hart.clone();
     let exit = engine.run(&mut hart, &memory, budget, &AtomicU32::new(0));
+    End::of(exit, &hart, data_of(&memory))
+}
+
+fn data_of(memory: &GuestMemory) -> Vec<u8> {
     let mut data = vec![0; DATA_BYTES as usize];
     memory.read_bytes(DATA, &mut data).unwrap();
-    let s = &hart.state;
-    End {
-        exit,
-        pc: s.pc,
-        x: s.x,
-        f: s.f,
-        fcsr: (s.fflags, s.frm),
-        data,
-    }
+    data
 }
 
 /// What differs, in words; `None` if nothing does. After a fault in compiled
@@ -505,6 +580,82 @@ fn hybrid_runs_agree_whenever_code_arrives() {
     }
 }
 
+/// Runs the program of `seed` twice in slices of random budgets, compared one by
+/// one; gives how many, and what the engine did.
+fn check_slices(seed: u64, preference: Preference) -> (usize, HybridStats) {
+    let mut rng = Rng::new(seed);
+    let mut setup = setup_of(&mut rng, Program::eventful);
+    setup.hart.set_x(XReg::Gp, TEXT.0);
+    setup.hart.set_x(XReg::S1, 1 + rng.below(300));
+    let mut config = JitConfig::background();
+    config.threshold = rng.pick(&[0, 2, 20]);
+    config.warm_up_insts = rng.below(9000);
+    let context = AsyncExecutionContext::new(config);
+    let mut engine = HybridExecutor::with_context(context, preference);
+    let mut interp = InterpreterExecutor::new();
+    let memories = [(); 2].map(|()| loaded(&setup));
+    for memory in &memories {
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        memory.protect(TEXT, 0x1000, all).unwrap();
+    }
+    let mut n_slices = 0;
+    for _ in 0..2 {
+        let mut harts = [(); 2].map(|()| setup.hart.clone());
+        loop {
+            let budget = match rng.below(20) {
+                0 => Budget::Unlimited,
+                _ => Budget::Instructions(rng.below(150)),
+            };
+            let engines: [&mut dyn Executor; 2] = [&mut interp, &mut engine];
+            let mut ends = Vec::new();
+            for ((engine, hart), memory) in engines.into_iter().zip(&mut harts).zip(&memories) {
+                let exit = engine.run(hart, memory, budget, &AtomicU32::new(0));
+                let is_end = !matches!(exit, Exit::BudgetSpent | Exit::Ecall);
+                let data = if is_end { data_of(memory) } else { Vec::new() };
+                ends.push(End::of(exit, hart, data));
+            }
+            if let Some(difference) = difference(&ends[0], &ends[1], false) {
+                panic!(
+                    "seed {seed}, {preference:?}, {config:?}, slice {n_slices}, {budget:?}:\n\
+                     {difference}{}",
+                    setup.program.listing()
+                );
+            }
+            n_slices += 1;
+            match ends[0].exit {
+                Exit::BudgetSpent => {}
+                Exit::Ecall => {
+                    for hart in &mut harts {
+                        hart.set_pc(hart.pc().wrapping_offset(4));
+                        hart.set_x(XReg::A0, n_slices as u64);
+                    }
+                }
+                _ => break,
+            }
+        }
+    }
+    (n_slices, engine.stats())
+}
+
+/// Whether a slice ends in a warm-up, with it, or in compiled code; at calls of
+/// the environment, between a reservation and its store, or where code changes.
+#[test]
+fn slices_of_any_budget_end_where_the_interpreters_do() {
+    let (mut n_slices, mut n_entries, mut n_dropped) = (0, 0, 0);
+    for seed in 1..=100 {
+        let (n, _) = check_slices(seed, Preference::Automatic);
+        n_slices += n;
+        let (n, stats) = check_slices(seed, Preference::Jit);
+        n_slices += n;
+        n_entries += stats.jit.code_entries;
+        n_dropped += stats.jit.regions_invalidated;
+    }
+    println!("{n_slices} slices agreed");
+    assert!(n_slices > 10_000, "only {n_slices} slices");
+    assert!(n_entries > 10_000, "only {n_entries} entries");
+    assert!(n_dropped > 100, "only {n_dropped} regions dropped");
+}
+
 /// All of a state that a run can change, but memory.
 fn registers(hart: &Hart) -> (u64, [u64; 32], [u64; 32], u32, u32) {
     let s = &hart.state;
@@ -642,7 +793,7 @@ fn registers_dead_in_a_loop_are_exact_when_it_is_preempted() {
         ],
     ];
     for (i, texts) in loops.iter().enumerate() {
-        let mut program = Program { words: Vec::new() };
+        let mut program = Program::new(0);
         texts.iter().for_each(|text| program.push(text));
         let mut setup = setup(1);
         setup.program = program;

@@ -37,6 +37,11 @@ const ENGINES: &[Engine] = &[
     ("hybrid", || {
         Box::new(HybridExecutor::new(eager(JitConfig::background())))
     }),
+    ("hybrid that warms up", || {
+        let mut config = JitConfig::background();
+        config.exact_faults = true;
+        Box::new(HybridExecutor::new(config))
+    }),
     ("hybrid for a single hart", || {
         Box::new(HybridExecutor::new(alone(eager(JitConfig::background()))))
     }),

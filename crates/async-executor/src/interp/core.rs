@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 
 use vm_core::addr::PAGE_BYTES;
 use vm_core::hart::HartState;
@@ -20,7 +21,7 @@ use super::block::{self, BLOCK_INSTS_MAX};
 use super::cache::{CHUNK_RECORDS, Cache, Chunk, NONE, RECORDS_MAX, Record, STRAIGHT_MAX, split};
 use super::operands::Operands;
 use super::thread::{self, At, Events, Pause, Run, SLICE_INSTS, is_raised};
-use super::tier::{Control, Stop, Tier};
+use super::tier::{Control, NoTier, Stop, Tier};
 use crate::exit::Exit;
 use crate::stats::InterpStats;
 
@@ -151,6 +152,28 @@ impl InterpCore {
                 Pause::Exit => return Stop::Exit(exit.get()),
                 Pause::Returned => return Stop::Returned,
             }
+        }
+    }
+
+    /// The same with no compiled code beside it. [`Exit::BudgetSpent`] leaves
+    /// nothing of the budget.
+    #[inline]
+    pub(crate) fn run_alone(
+        &mut self,
+        state: &mut HartState,
+        memory: &GuestMemory,
+        budget: u64,
+        preempt: &AtomicU32,
+    ) -> Exit {
+        let mut control = Control {
+            budget,
+            preempt,
+            nested: false,
+            depth: 0,
+        };
+        match self.run(state, memory, &mut control, &mut NoTier) {
+            Stop::Exit(exit) => exit,
+            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
         }
     }
 
@@ -325,7 +348,7 @@ impl InterpCore {
         let i = single.i;
         let run = Run {
             cache: &self.cache,
-            preempt: &std::sync::atomic::AtomicU32::new(0),
+            preempt: &AtomicU32::new(0),
             retired_at_end: state.instret.wrapping_add(1),
             threshold: u32::MAX,
             nested: false,

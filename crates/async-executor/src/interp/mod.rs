@@ -30,7 +30,7 @@ use vm_core::mem::GuestMemory;
 
 pub(crate) use self::core::InterpCore;
 pub(crate) use self::system::orders_stores_before_loads;
-pub(crate) use self::tier::{Control, NoTier, Stop, Tier};
+pub(crate) use self::tier::{Control, Stop, Tier};
 use crate::exit::{Budget, Executor, Exit};
 use crate::stats::InterpStats;
 
@@ -94,19 +94,8 @@ impl Executor for InterpreterExecutor {
             Budget::Unlimited => u64::MAX,
             Budget::Instructions(n) => n,
         };
-        let mut control = Control {
-            budget,
-            preempt,
-            nested: false,
-            depth: 0,
-        };
-        match self
-            .core
-            .run(&mut hart.state, memory, &mut control, &mut NoTier)
-        {
-            Stop::Exit(exit) => exit,
-            Stop::Handover | Stop::Returned => unreachable!("no tier, not nested"),
-        }
+        self.core
+            .run_alone(&mut hart.state, memory, budget, preempt)
     }
 
     fn execute(&mut self, hart: &mut Hart, memory: &GuestMemory) -> Exit {

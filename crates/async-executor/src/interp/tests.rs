@@ -8,7 +8,8 @@ use vm_core::mem::{GuestMemory, Prot};
 use vm_core::{GuestAddr, XReg};
 
 use super::thread::Events;
-use super::{Control, InterpCore, NoTier, Stop, Tier};
+use super::tier::NoTier;
+use super::{Control, InterpCore, Stop, Tier};
 use crate::exit::Exit;
 
 const TEXT: GuestAddr = GuestAddr(0x1_0000);
