@@ -11,15 +11,17 @@ use crate::jit::translate::Flavour;
 pub struct JitConfig {
     /// Events (taken back-edges, calls, indirect jumps, entries) at a block
     /// after which its region is compiled. Lower compiles more and with less
-    /// of a profile; 0 compiles at the first arrival. Default: 30 when the
-    /// guest waits for the compiler, 400 when it compiles in the background.
+    /// of a profile; 0 compiles at the first arrival. Default: 30 in
+    /// [`JitConfig::foreground`], 400 in [`JitConfig::background`]; whichever
+    /// an executor is given counts, however it compiles.
     pub threshold: u32,
     /// Guest instructions that an executor interprets before anything is
-    /// compiled. A program that is over by then has nothing to gain, and the
-    /// host's CPUs and caches are shared with the compiler: on the measured
-    /// machine it costs such programs a quarter of their time. Default: 0 when
-    /// the guest waits for the compiler, 2,000,000 (about two milliseconds) when it
-    /// compiles in the background.
+    /// compiled in the background; one that compiles while the guest waits
+    /// does so from the first instruction on, whatever this says. A program
+    /// that is over by then has nothing to gain, and the host's CPUs and caches
+    /// are shared with the compiler: on the measured machine it costs such
+    /// programs a quarter of their time. Default: 2,000,000 (about two
+    /// milliseconds) in [`JitConfig::background`].
     pub warm_up_insts: u64,
     /// Guest instructions of a region, inlined ones included, after which no
     /// further block is added; those already found are completed, up to twice

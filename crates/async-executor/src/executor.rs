@@ -72,7 +72,7 @@ pub(crate) struct Tiered {
     validated: u64,
     seen: Option<(u64, u64)>,
     /// Until the interpreter, alone, has retired so many instructions, nothing
-    /// is compiled; 0 from then on.
+    /// is compiled; 0 from then on, and in the foreground.
     warm_up_insts: u64,
 }
 
@@ -84,8 +84,9 @@ struct TierState {
     /// run: the hart enters and leaves too often to count references.
     caches: [Option<Arc<CodeCache>>; 3],
     space: u64,
-    /// The host had no room for a cache of `space`: it is not asked again.
-    is_refused: bool,
+    /// By kind: the host had no room for a cache of `space` and is not asked
+    /// again, but by [`Tiered::prepare`].
+    is_refused: [bool; 3],
     /// A cache was lent that has not been validated here.
     is_unseen: bool,
     counts: Arc<RunCounts>,
@@ -246,40 +247,42 @@ impl Tier for RunTier<'_> {
 
 impl TierState {
     /// Lends the cache of `memory` for a kind of code, `None` where the host
-    /// has no room for one: then all is interpreted, and counted as refused.
-    /// Who wants to know beforehand asks [`Tiered::prepare`].
+    /// has no room for one: then what would run in it is interpreted. Who wants
+    /// to know beforehand asks [`Tiered::prepare`].
     #[inline]
     fn lend(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
-        if self.is_refused && self.space == memory.identity() {
-            return None;
+        let held = self.held(memory, kind);
+        if held.is_some() || self.is_refused[kind as usize] {
+            return held;
         }
-        self.try_lend(memory, kind).ok().or_else(|| {
-            self.is_refused = true;
-            Counts::add(&self.context.counts().caches_refused, 1);
-            None
-        })
+        self.acquire(kind).ok()
     }
 
+    /// Lends the cache in use, if there is one that takes code.
     #[inline]
-    fn try_lend(
-        &mut self,
-        memory: &GuestMemory,
-        kind: Kind,
-    ) -> Result<Arc<CodeCache>, EngineError> {
+    fn held(&mut self, memory: &GuestMemory, kind: Kind) -> Option<Arc<CodeCache>> {
         if self.space != memory.identity() {
             self.caches = [const { None }; 3];
             self.space = memory.identity();
-            self.is_refused = false;
+            self.is_refused = [false; 3];
         }
-        match self.caches[kind as usize].take() {
-            Some(cache) if !cache.is_retired() => Ok(cache),
-            retired => {
-                drop(retired); // and its code, before there is a new one
-                // Others may have filled it before code changed.
-                self.is_unseen = true;
-                self.context.cache(self.space, kind)
-            }
+        // One that is retired goes, and its code, before there is a new one.
+        self.caches[kind as usize]
+            .take()
+            .filter(|cache| !cache.is_retired())
+    }
+
+    /// Asks for a cache where none is in use, and remembers a refusal.
+    #[cold]
+    fn acquire(&mut self, kind: Kind) -> Result<Arc<CodeCache>, EngineError> {
+        let cache = self.context.cache(self.space, kind);
+        self.is_refused[kind as usize] = cache.is_err();
+        if cache.is_err() {
+            Counts::add(&self.context.counts().caches_refused, 1);
         }
+        // Others may have filled it before code changed.
+        self.is_unseen = true;
+        cache
     }
 
     /// Takes a cache back.
@@ -295,10 +298,9 @@ impl Tiered {
         let counts = context.join();
         // Where others have compiled, the guest is no short one.
         let has_code = context.counts().regions.load(Ordering::Relaxed) > 0;
-        let warm_up_insts = if has_code {
-            0
-        } else {
-            context.config().warm_up_insts
+        let warm_up_insts = match mode {
+            Mode::Background if !has_code => context.config().warm_up_insts,
+            Mode::Background | Mode::Foreground => 0,
         };
         let core = match warm_up_insts {
             0 => InterpCore::new(),
@@ -312,7 +314,7 @@ impl Tiered {
                 compiler: Compiler::default(),
                 caches: [const { None }; 3],
                 space: 0,
-                is_refused: false,
+                is_refused: [false; 3],
                 is_unseen: false,
                 counts,
             },
@@ -337,8 +339,10 @@ impl Tiered {
             // It may never come to code: looking is enough.
             return CodeCache::probe();
         }
-        let cache = self.tier.try_lend(memory, Kind::Free)?;
-        self.tier.is_refused = false;
+        let cache = match self.tier.held(memory, Kind::Free) {
+            Some(cache) => cache,
+            None => self.tier.acquire(Kind::Free)?,
+        };
         self.tier.keep(Kind::Free, cache);
         Ok(())
     }
@@ -485,7 +489,7 @@ impl Tiered {
         }
     }
 
-    /// Whether compiled code exists for `pc`, in any form.
+    /// Whether compiled code exists for `pc` that does not count.
     pub(crate) fn is_compiled(&mut self, memory: &GuestMemory, pc: u64) -> bool {
         [Kind::Free, Kind::Single].into_iter().any(|kind| {
             let Some(cache) = self.tier.lend(memory, kind) else {

@@ -22,7 +22,10 @@ pub enum Preference {
     Automatic,
     /// Never compile.
     Interpreter,
-    /// Compile early, and wait for it.
+    /// Compile while the guest waits, without the warm-up of
+    /// [`JitConfig::warm_up_insts`]. How early is up to
+    /// [`JitConfig::threshold`]: with that of [`JitConfig::foreground`] soon,
+    /// with that of [`JitConfig::background`] after 400 events.
     Jit,
 }
 

@@ -46,8 +46,11 @@ pub struct JitStats {
     /// Compile threads that the host refused; what they would have compiled
     /// stays interpreted.
     pub compile_threads_refused: u64,
-    /// Times that the host had no address space for code; that executor
-    /// interprets from then on.
+    /// Times that the host had no address space for code, when it was first to
+    /// run or in [`Executor::prepare`](crate::Executor::prepare). It has a
+    /// cache each for runs without a budget, for those with one, and for single
+    /// blocks: the executor interprets from then on what it has none for, until
+    /// `prepare` succeeds or it runs another memory.
     pub caches_refused: u64,
     /// Regions dropped because their guest code changed.
     pub regions_invalidated: u64,

@@ -25,7 +25,7 @@ pub(crate) struct Compiled {
     pub(crate) insts: usize,
     pub(crate) blocks: usize,
     pub(crate) stepped: usize,
-    /// Host instructions of `code`.
+    /// Time that Cranelift and what prepares for it took.
     pub(crate) compile_ns: u64,
 }
 

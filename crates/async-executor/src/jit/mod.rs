@@ -58,7 +58,8 @@ impl JitExecutor {
         self.tiered.batch(memory, &pcs)
     }
 
-    /// Whether there is compiled code for `pc`.
+    /// Whether there is compiled code for `pc`, that of runs with a budget
+    /// aside.
     pub fn is_compiled(&mut self, memory: &GuestMemory, pc: GuestAddr) -> bool {
         self.tiered.is_compiled(memory, pc.0)
     }
