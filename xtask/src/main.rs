@@ -25,6 +25,8 @@ mod coverage;
 mod gate;
 mod peers;
 mod report;
+#[cfg(test)]
+mod scripts;
 mod sim;
 mod stored;
 mod worker;

@@ -851,9 +851,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("xtask-peers-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("peers");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).unwrap();
+        crate::scripts::write(&path, &format!("#!/bin/sh\n{script}"));
         let order = Order {
             program: &path,
             go: None,

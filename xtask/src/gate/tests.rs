@@ -1,7 +1,6 @@
 //! Gates over fake workers: shell scripts that answer as told.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use perf_bench::gate::{Pair, Verdict};
 
 use super::measure::Layout;
 use super::*;
+use crate::scripts;
 
 /// What a worker does where another is fine.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +82,7 @@ impl Scripts {
         Self(fakes.map(|fake| {
             index += 1;
             let path = dir.join(format!("worker-{index}"));
-            fs::write(&path, fake.script()).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            scripts::write(&path, &fake.script());
             path
         }))
     }
