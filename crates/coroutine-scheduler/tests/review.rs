@@ -15,8 +15,9 @@ use common::{oversubscribed, started};
 use coroutine_scheduler::level::{LevelSet, Share};
 use coroutine_scheduler::{
     ControlError, CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy,
-    Priority, SchedulerConfig, SchedulingPolicy, SpawnError, SpawnOptions, StartError, blocking,
-    checkpoint, is_preempted, scope, sleep, spawn_with, stackful, with_preempt_word, yield_now,
+    Priority, SchedulerConfig, SchedulerHandle, SchedulingPolicy, SpawnError, SpawnOptions,
+    StartError, blocking, checkpoint, is_preempted, scope, sleep, spawn_with, stackful,
+    with_preempt_word, yield_now,
 };
 
 /// What a handle gives within ten seconds.
@@ -627,4 +628,68 @@ fn a_coroutine_may_be_the_last_owner_of_its_scheduler() {
         let waits = join_soon(waits).expect("it is shut down");
         assert!(waits.unwrap_err().is_cancelled());
     }
+}
+
+/// What a stackful body borrows from its vCPU lasts over its waits, also where
+/// every turn is a call of the caller's.
+#[test]
+fn the_preempt_word_lives_through_waits_inside_of_its_use() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let handle = scheduler.handle();
+    let body = move || {
+        with_preempt_word(|word| {
+            stackful::yield_turn();
+            // It is the vCPU's word still.
+            let current = SchedulerHandle::current().unwrap();
+            let own = current.coroutines()[0].id;
+            handle.pause_coroutine(own).unwrap();
+            let is_raised = word.load(Ordering::Relaxed) != 0;
+            handle.resume_coroutine(own).unwrap();
+            word.store(0xdead_beef, Ordering::Relaxed);
+            is_raised
+        })
+    };
+    let handle = scheduler.spawn_stackful(SpawnOptions::new(), body).unwrap();
+    assert!(scheduler.run_one().is_some());
+    // Where the word would be, had it gone with the turn.
+    let others: Vec<_> = (0..100).map(|_| Box::new([0_u64; 4])).collect();
+    assert!(scheduler.run_one().is_some());
+    assert!(others.iter().all(|other| **other == [0; 4]));
+    assert!(handle.join().unwrap(), "nobody raises this word");
+}
+
+/// A policy is asked in the middle of a turn, with the vCPU in hand.
+#[test]
+fn a_policy_that_waits_on_a_stack_is_stopped() {
+    #[derive(Debug)]
+    struct Waits(Arc<AtomicUsize>);
+    impl Policy for Waits {
+        fn name(&self) -> &'static str {
+            "waits"
+        }
+        fn slice(&self, _: Priority) -> Option<Duration> {
+            None
+        }
+        fn pick(&self, ready: LevelSet, _: &mut Share, _: u64) -> Option<Priority> {
+            ready.most_urgent()
+        }
+        fn preempts(&self, _: Priority, _: Priority) -> bool {
+            let caught = std::panic::catch_unwind(stackful::yield_turn);
+            self.0
+                .fetch_add(usize::from(caught.is_err()), Ordering::SeqCst);
+            drop(caught.map(|()| panic!("it was suspended")));
+            false
+        }
+    }
+    let n_stopped = Arc::new(AtomicUsize::new(0));
+    let policy = Waits(Arc::clone(&n_stopped));
+    let scheduler = CoroutineScheduler::with_policy(oversubscribed(1), Box::new(policy)).unwrap();
+    let body = || {
+        let high = SpawnOptions::new().priority(Priority::High);
+        drop(spawn_with(high, async {}).unwrap());
+    };
+    let handle = scheduler.spawn_stackful(SpawnOptions::new(), body).unwrap();
+    while scheduler.run_one().is_some() {}
+    handle.join().unwrap();
+    assert!(n_stopped.load(Ordering::SeqCst) > 0);
 }

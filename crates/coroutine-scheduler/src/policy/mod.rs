@@ -71,7 +71,8 @@ pub struct Place {
 /// live threads and in the simulator.
 ///
 /// A policy must not panic: on a thread of a scheduler that ends the process,
-/// with a message, since nobody could go on with that thread's coroutines.
+/// with a message, since nobody could go on with that thread's coroutines. Nor
+/// may it wait on the stack of the coroutine that runs: that panics.
 pub trait Policy: fmt::Debug + Send + Sync {
     /// Its name in lower case.
     fn name(&self) -> &'static str;

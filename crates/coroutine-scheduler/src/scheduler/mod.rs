@@ -104,7 +104,7 @@ impl CoroutineScheduler {
         // Held from now on: nobody runs them by hand any more. (A thread takes
         // over the grip that it finds, so it has to be the one made here.)
         for (index, vcpu) in shared.vcpus.iter().enumerate() {
-            if vcpu.claim().is_none() {
+            if !vcpu.claim_for_thread() {
                 shared.vcpus[..index].iter().for_each(|vcpu| vcpu.release());
                 return Err(StartError::Driven);
             }

@@ -2,6 +2,11 @@
 //!
 //! - **L1** The pointer is set by [`enter`] for the time of its call, on this
 //!   thread only, to a `Local` that outlives the call.
+//! - **L2** No stack is suspended while it borrows a `Local`: where the caller
+//!   drives, that is gone when the turn ends. Code of others runs inside of
+//!   [`on_current`] only while the core is held, and then suspending panics;
+//!   other code of theirs gets what counts by itself (a grip) or outlives every
+//!   body (the scheduler, by rule T3 of tasks: [`on_current_shared`]).
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -74,7 +79,7 @@ impl<'a> Local<'a> {
         &self.shared.vcpus[self.index]
     }
 
-    pub(crate) fn grip(&self) -> &Grip {
+    pub(crate) fn grip(&self) -> &Arc<Grip> {
         &self.grip
     }
 
@@ -120,7 +125,16 @@ pub(crate) fn on_current<R>(body: impl FnOnce(&Local<'_>) -> R) -> Option<R> {
     (!local.is_null()).then(|| body(unsafe { &*local }))
 }
 
-/// The same, if that vCPU belongs to `shared`.
+/// Calls `body` with the scheduler that runs this code, for a `body` that may
+/// run code of others: see L2.
+#[inline]
+pub(crate) fn on_current_shared<R>(body: impl FnOnce(&Shared) -> R) -> Option<R> {
+    let shared = on_current(|local| NonNull::from(local.shared))?;
+    // SAFETY: L2: this thread is in one of its polls.
+    Some(body(unsafe { shared.as_ref() }))
+}
+
+/// Calls `body` with this thread's vCPU, if that belongs to `shared`.
 #[inline]
 pub(crate) fn on_local<R>(
     shared: NonNull<Shared>,
@@ -137,6 +151,13 @@ pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
         task.is_some_and(|task| waker::is_of(waker, task))
     })
     .unwrap_or(false)
+}
+
+/// Whether the coroutine with this waker runs on this thread and its stack may
+/// be left now: not in code that borrows the vCPU (L2).
+#[inline]
+pub(crate) fn may_suspend(waker: &std::task::Waker) -> bool {
+    current_task_is(waker) && on_current(|local| local.grip.is_loose()) == Some(true)
 }
 
 /// The running coroutine ends its turn and stays ready. `false` if `waker` is
