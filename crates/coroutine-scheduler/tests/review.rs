@@ -16,7 +16,7 @@ use coroutine_scheduler::level::{LevelSet, Share};
 use coroutine_scheduler::{
     ControlError, CoroutineScheduler, CoroutineState, Fairness, JoinError, JoinHandle, Policy,
     Priority, SchedulerConfig, SchedulerHandle, SchedulingPolicy, SpawnError, SpawnOptions,
-    StartError, blocking, checkpoint, is_preempted, scope, sleep, spawn_with, stackful,
+    StartError, TaskGroup, blocking, checkpoint, is_preempted, scope, sleep, spawn_with, stackful,
     with_preempt_word, yield_now,
 };
 
@@ -692,4 +692,68 @@ fn a_policy_that_waits_on_a_stack_is_stopped() {
     while scheduler.run_one().is_some() {}
     handle.join().unwrap();
     assert!(n_stopped.load(Ordering::SeqCst) > 0);
+}
+
+/// A waker whose drop runs code.
+struct OnDrop(parking_lot::Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl OnDrop {
+    fn waker(code: impl FnOnce() + Send + 'static) -> Waker {
+        let code: Box<dyn FnOnce() + Send> = Box::new(code);
+        Waker::from(Arc::new(OnDrop(parking_lot::Mutex::new(Some(code)))))
+    }
+}
+
+impl std::task::Wake for OnDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let code = self.0.lock().take();
+        code.expect("it is dropped once")();
+    }
+}
+
+#[test]
+fn a_replaced_waker_may_own_a_timer_of_the_same_list() {
+    let scheduler = started(oversubscribed(1));
+    let body = poll_fn(|cx| {
+        let mut inner = Box::pin(sleep(Duration::from_secs(1000)));
+        assert!(inner.as_mut().poll(cx).is_pending());
+        let waker = OnDrop::waker(move || drop(inner));
+        let mut outer = Box::pin(sleep(Duration::from_secs(1000)));
+        let polled = outer.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        // The timer has the last one, and gets another.
+        assert!(outer.as_mut().poll(cx).is_pending());
+        Poll::Ready(6)
+    });
+    assert_eq!(scheduler.spawn(body).unwrap().join().unwrap(), 6);
+}
+
+#[test]
+fn a_replaced_waker_may_end_a_member_of_the_group() {
+    let scheduler = Arc::new(CoroutineScheduler::new(oversubscribed(1)).unwrap());
+    let mut group = TaskGroup::<()>::new(scheduler.handle());
+    let member = group.spawn(std::future::pending()).unwrap();
+    assert!(scheduler.run_one().is_some());
+    let theirs = Arc::clone(&scheduler);
+    let waker = OnDrop::waker(move || {
+        member.abort().unwrap();
+        assert!(theirs.run_one().is_some());
+    });
+    let mut next = Box::pin(group.next());
+    let polled = next.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    // The group has the last one, and gets another: the member ends just after
+    // the group has looked.
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(next.as_mut().poll(&mut cx).is_pending());
+    match next.as_mut().poll(&mut cx) {
+        Poll::Ready(Some(Err(error))) => assert!(error.is_cancelled()),
+        other => panic!("{other:?}"),
+    }
 }
