@@ -757,3 +757,53 @@ fn a_replaced_waker_may_end_a_member_of_the_group() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn execute_coroutine_refuses_to_block_a_vcpu() {
+    for is_started in [true, false] {
+        let config = SchedulerConfig {
+            hand_off: false,
+            ..oversubscribed(1)
+        };
+        let scheduler = Arc::new(CoroutineScheduler::new(config).unwrap());
+        let waits = scheduler.spawn(std::future::pending::<()>()).unwrap();
+        let id = waits.id();
+        let theirs = Arc::downgrade(&scheduler);
+        let body = async move { theirs.upgrade().unwrap().execute_coroutine(id) };
+        let blocks = scheduler.spawn(body).unwrap();
+        if is_started {
+            scheduler.start().unwrap();
+        } else {
+            while scheduler.run_one().is_some() {}
+        }
+        assert!(matches!(blocks.join(), Err(JoinError::Panicked { .. })));
+    }
+}
+
+#[test]
+fn execute_coroutine_sees_an_end_and_a_pause_on_other_threads() {
+    let scheduler = started(oversubscribed(1));
+    for is_paused in [false, true] {
+        let (sender, receiver) = mpsc::channel();
+        let waits = scheduler
+            .spawn(poll_fn(move |cx| {
+                // The first poll only; the waker is dropped with the channel.
+                let _ = sender.send(cx.waker().clone());
+                Poll::<()>::Pending
+            }))
+            .unwrap();
+        let _waker = receiver.recv().unwrap();
+        thread::scope(|scope| {
+            let result = scope.spawn(|| scheduler.execute_coroutine(waits.id()));
+            if is_paused {
+                waits.pause().unwrap();
+                assert!(result.join().unwrap().is_err());
+            } else {
+                waits.abort().unwrap();
+                // It may have ended before the other thread looked for it.
+                let result = result.join().unwrap();
+                assert!(matches!(result, Ok(_) | Err(ControlError::Unknown(_))));
+            }
+        });
+    }
+}

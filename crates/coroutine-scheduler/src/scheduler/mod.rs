@@ -149,9 +149,19 @@ impl CoroutineScheduler {
     ///
     /// # Errors
     /// If there is no such coroutine, or it was never scheduled or is paused:
-    /// then nobody will run it.
+    /// then nobody will run it. One that is paused while this waits is noticed
+    /// within 10 ms.
+    ///
+    /// # Panics
+    /// On a vCPU, of any scheduler: that would keep it from running what is
+    /// waited for. Await the coroutine's handle there.
     pub fn execute_coroutine(&self, id: CoroutineId) -> Result<Duration, ControlError> {
+        assert!(
+            !vcpu::is_on_vcpu(),
+            "execute_coroutine would block a vCPU; await the coroutine's handle instead"
+        );
         let start = std::time::Instant::now();
+        let shared = self.shared();
         let coroutine = self.coroutine(id)?;
         loop {
             let from = coroutine.state();
@@ -164,7 +174,11 @@ impl CoroutineScheduler {
                 }
                 _ => {}
             }
-            if self.run_one().is_none() {
+            if !shared.phase.is_new() {
+                let has_ended = || coroutine.state() == crate::CoroutineState::Dead;
+                shared.watchers.wait(&shared.idle, has_ended);
+            } else if self.run_one().is_none() {
+                // What it waits for, a timer say, nobody else looks after.
                 thread::yield_now();
             }
         }
