@@ -200,6 +200,18 @@ fn after_blocking_code_the_word_is_raised() {
 }
 
 #[test]
+fn after_blocking_code_that_panicked_the_word_is_raised() {
+    let scheduler = started(oversubscribed(1));
+    let hog = scheduler.spawn(async {
+        let caught = std::panic::catch_unwind(|| blocking(|| panic!("caught below")));
+        assert!(caught.is_err());
+        poll_the_word();
+        7
+    });
+    assert_eq!(hog.unwrap().join().unwrap(), 7);
+}
+
+#[test]
 fn a_scope_ends_though_a_member_only_polls() {
     let scheduler = started(oversubscribed(3));
     let body = scope(async |group| {
