@@ -4,7 +4,7 @@
 mod common;
 
 use std::future::{Future, poll_fn};
-use std::panic::panic_any;
+use std::panic::{AssertUnwindSafe, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
@@ -818,4 +818,90 @@ fn execute_coroutine_sees_an_end_and_a_pause_on_other_threads() {
             }
         });
     }
+}
+
+#[test]
+fn the_last_owner_may_be_a_coroutine_of_a_scheduler_inside() {
+    let outer = Arc::new(started(oversubscribed(1)));
+    let waits = outer.spawn(std::future::pending::<()>()).unwrap();
+    let (sender, receiver) = mpsc::channel::<()>();
+    let own = Arc::clone(&outer);
+    let handle = outer
+        .spawn(async move {
+            receiver.recv().unwrap();
+            let inner = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+            let drops = inner.spawn(async move { drop(own) }).unwrap();
+            assert!(inner.run_one().is_some());
+            assert!(drops.is_finished());
+            8
+        })
+        .unwrap();
+    drop(outer);
+    sender.send(()).unwrap();
+    assert_eq!(handle.join().unwrap(), 8);
+    assert!(waits.join().unwrap_err().is_cancelled());
+}
+
+#[test]
+fn a_shutdown_from_a_scheduler_inside_is_refused() {
+    let outer = Arc::new(CoroutineScheduler::new(oversubscribed(1)).unwrap());
+    let theirs = Arc::downgrade(&outer);
+    let body = async move {
+        let inner = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let shuts = inner.spawn(async move { theirs.upgrade().unwrap().shutdown() });
+        assert!(inner.run_one().is_some());
+        shuts.unwrap().await
+    };
+    let refused = outer.spawn(body).unwrap();
+    while outer.run_one().is_some() {}
+    assert!(matches!(
+        refused.join().unwrap(),
+        Err(JoinError::Panicked { .. })
+    ));
+}
+
+/// The monitor fires timers while their vCPU is in a long run.
+#[test]
+fn the_last_owner_may_be_a_waker_on_the_monitors_thread() {
+    struct Owner {
+        scheduler: parking_lot::Mutex<Option<Arc<CoroutineScheduler>>>,
+        outcome: mpsc::Sender<(bool, Option<String>)>,
+        is_over: Arc<AtomicBool>,
+    }
+    impl std::task::Wake for Owner {
+        fn wake(self: Arc<Self>) {
+            let last = self.scheduler.lock().take();
+            let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| drop(last)));
+            let thread = thread::current().name().map(str::to_owned);
+            self.outcome.send((dropped.is_ok(), thread)).unwrap();
+            self.is_over.store(true, Ordering::SeqCst);
+        }
+    }
+    let scheduler = Arc::new(started(oversubscribed(1)));
+    let waits = scheduler.spawn(std::future::pending::<()>()).unwrap();
+    let (dropped_here, receiver) = mpsc::channel::<()>();
+    let (sender, outcome) = mpsc::channel();
+    let own = Arc::clone(&scheduler);
+    let hog = scheduler
+        .spawn(async move {
+            receiver.recv().unwrap();
+            let is_over = Arc::new(AtomicBool::new(false));
+            let waker = Waker::from(Arc::new(Owner {
+                scheduler: parking_lot::Mutex::new(Some(own)),
+                outcome: sender,
+                is_over: Arc::clone(&is_over),
+            }));
+            let mut timer = Box::pin(sleep(Duration::from_millis(1)));
+            let polled = timer.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            wait_for(&is_over);
+        })
+        .unwrap();
+    drop(scheduler);
+    dropped_here.send(()).unwrap();
+    let monitor = Some("vcpu-mon".to_owned());
+    assert_eq!(outcome.recv().unwrap(), (true, monitor));
+    // It is aborted while it runs: its end comes first, or the abort.
+    drop(hog.join());
+    assert!(waits.join().unwrap_err().is_cancelled());
 }

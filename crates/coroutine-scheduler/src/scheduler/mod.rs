@@ -4,7 +4,6 @@ mod handle;
 mod shared;
 mod spawn;
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -208,25 +207,23 @@ impl CoroutineScheduler {
     /// A coroutine that never comes to a safepoint keeps this waiting.
     ///
     /// # Panics
-    /// On one of its own vCPUs, which would wait for itself.
+    /// On one of its own threads, or in one of its coroutines, which would wait
+    /// for itself.
     pub fn shutdown(&self) {
         assert!(
-            !self.is_on_own_vcpu(),
-            "a scheduler cannot be shut down from its own vCPU"
+            !vcpu::is_needed_by(self.shared()),
+            "a scheduler cannot be shut down from its own thread or coroutine"
         );
         shut_down(self.shared());
     }
-
-    fn is_on_own_vcpu(&self) -> bool {
-        vcpu::on_local(NonNull::from(&**self.shared()), |_| ()).is_some()
-    }
 }
 
-/// A shutdown. On one of its own vCPUs, that is in a coroutine that was its last
-/// owner, it goes on beside that: nobody can wait for it there.
+/// A shutdown. On one of its own threads, that is in a coroutine that was its
+/// last owner or a waker that one of its timers woke, it goes on beside that:
+/// nobody can wait for it there.
 impl Drop for CoroutineScheduler {
     fn drop(&mut self) {
-        if !self.is_on_own_vcpu() {
+        if !vcpu::is_needed_by(self.shared()) {
             return shut_down(self.shared());
         }
         let shared = Arc::clone(self.shared());

@@ -219,6 +219,7 @@ impl Shared {
         };
         let thread = thread::Builder::new().name(name).spawn(move || {
             precise_timers();
+            super::work_for(&shared);
             let bomb = Bomb;
             body(&shared);
             std::mem::forget(bomb);

@@ -1,7 +1,8 @@
 //! What this thread is: which vCPU it runs, and which coroutine.
 //!
 //! - **L1** The pointer is set by [`enter`] for the time of its call, on this
-//!   thread only, to a `Local` that outlives the call.
+//!   thread only, to a `Local` that outlives the call; so does what `outer`
+//!   points to, that of a call around it.
 //! - **L2** No stack is suspended while it borrows a `Local`: where the caller
 //!   drives, that is gone when the turn ends. Code of others runs inside of
 //!   [`on_current`] only while the core is held, and then suspending panics;
@@ -30,6 +31,8 @@ pub(crate) struct Local<'a> {
     pub(crate) turn: Cell<Turn>,
     /// Cycles that it charged in this run.
     pub(crate) charged: Cell<u64>,
+    /// What this thread was before: a coroutine may drive another scheduler.
+    outer: Cell<*const Local<'static>>,
 }
 
 /// How a body that has not ended ends its turn.
@@ -45,6 +48,8 @@ pub(crate) enum Turn {
 
 thread_local! {
     static LOCAL: Cell<*const Local<'static>> = const { Cell::new(ptr::null()) };
+    /// Whose thread this is; compared only.
+    static EMPLOYER: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
 impl<'a> Local<'a> {
@@ -63,6 +68,7 @@ impl<'a> Local<'a> {
             task: Cell::new(None),
             turn: Cell::new(Turn::Waits),
             charged: Cell::new(0),
+            outer: Cell::new(ptr::null()),
         }
     }
 
@@ -108,7 +114,8 @@ pub(crate) fn enter<R>(local: &Local<'_>, body: impl FnOnce() -> R) -> R {
             LOCAL.set(self.0);
         }
     }
-    let _restore = Restore(LOCAL.replace(ptr::from_ref(local).cast()));
+    let restore = Restore(LOCAL.replace(ptr::from_ref(local).cast()));
+    local.outer.set(restore.0);
     body()
 }
 
@@ -141,6 +148,27 @@ pub(crate) fn on_local<R>(
     body: impl FnOnce(&Local<'_>) -> R,
 ) -> Option<R> {
     on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
+}
+
+/// This thread is one of `shared`'s from now on, to its end.
+pub(crate) fn work_for(shared: &Shared) {
+    EMPLOYER.set(ptr::from_ref(shared));
+}
+
+/// Whether this thread cannot wait for `shared` to end: it is one of its threads
+/// (a vCPU's, a spare one, the monitor), or runs one of its coroutines, in which
+/// there may be other schedulers that are driven by hand.
+pub(crate) fn is_needed_by(shared: &Shared) -> bool {
+    let mut local = LOCAL.get();
+    while !local.is_null() {
+        // SAFETY: L1.
+        let outer = unsafe { &*local };
+        if ptr::eq(outer.shared, shared) {
+            return true;
+        }
+        local = outer.outer.get();
+    }
+    ptr::eq(EMPLOYER.get(), shared)
 }
 
 /// Whether `waker` is that of the coroutine that runs on this thread.

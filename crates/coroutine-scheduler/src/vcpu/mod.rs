@@ -54,7 +54,8 @@ use park::Parker;
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
-    Local, Turn, end_turn, enter, is_on_vcpu, may_suspend, on_current, on_current_shared, on_local,
+    Local, Turn, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
+    on_current_shared, on_local, work_for,
 };
 
 /// Levels with deques: all but `RealTime`.
