@@ -905,3 +905,36 @@ fn the_last_owner_may_be_a_waker_on_the_monitors_thread() {
     drop(hog.join());
     assert!(waits.join().unwrap_err().is_cancelled());
 }
+
+/// Its answer for all questions.
+#[derive(Debug)]
+struct Always(Option<Priority>);
+
+impl Policy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn slice(&self, _: Priority) -> Option<Duration> {
+        None
+    }
+    fn pick(&self, _: LevelSet, _: &mut Share, _: u64) -> Option<Priority> {
+        self.0
+    }
+}
+
+#[test]
+fn a_level_that_is_not_ready_is_not_picked() {
+    for answer in [None, Some(Priority::High), Some(Priority::RealTime)] {
+        let policy = Box::new(Always(answer));
+        let scheduler = CoroutineScheduler::with_policy(oversubscribed(1), policy).unwrap();
+        let order: Arc<parking_lot::Mutex<Vec<Priority>>> = Arc::default();
+        for priority in [Priority::Low, Priority::Normal] {
+            let order = Arc::clone(&order);
+            let body = async move { order.lock().push(priority) };
+            let options = SpawnOptions::new().priority(priority);
+            drop(scheduler.spawn_with(options, body).unwrap());
+        }
+        while scheduler.run_one().is_some() {}
+        assert_eq!(*order.lock(), [Priority::Normal, Priority::Low]);
+    }
+}
