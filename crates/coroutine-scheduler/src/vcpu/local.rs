@@ -99,6 +99,13 @@ impl<'a> Local<'a> {
         self.vcpu().core.get(&self.grip)
     }
 
+    /// Whether `waker` is that of the task in hand.
+    #[inline]
+    fn is_running(&self, waker: &std::task::Waker) -> bool {
+        let task = self.task.get();
+        task.is_some_and(|task| waker::is_of(waker, task))
+    }
+
     /// Calls `body` unless the vCPU is lost.
     #[inline]
     pub(crate) fn while_held<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
@@ -171,30 +178,23 @@ pub(crate) fn is_needed_by(shared: &Shared) -> bool {
     ptr::eq(EMPLOYER.get(), shared)
 }
 
-/// Whether `waker` is that of the coroutine that runs on this thread.
-#[inline]
-pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
-    on_current(|local| {
-        let task = local.task.get();
-        task.is_some_and(|task| waker::is_of(waker, task))
-    })
-    .unwrap_or(false)
-}
-
 /// Whether the coroutine with this waker runs on this thread and its stack may
 /// be left now: not in code that borrows the vCPU (L2).
 #[inline]
 pub(crate) fn may_suspend(waker: &std::task::Waker) -> bool {
-    current_task_is(waker) && on_current(|local| local.grip.is_loose()) == Some(true)
+    on_current(|local| local.is_running(waker) && local.grip.is_loose()).unwrap_or(false)
 }
 
 /// The running coroutine ends its turn and stays ready. `false` if `waker` is
 /// not its own: then it has to be woken.
 #[inline]
 pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
-    let is_own = current_task_is(waker);
-    if is_own {
-        on_current(|local| local.turn.set(turn));
-    }
-    is_own
+    let ended = on_current(|local| {
+        let is_own = local.is_running(waker);
+        if is_own {
+            local.turn.set(turn);
+        }
+        is_own
+    });
+    ended.unwrap_or(false)
 }
