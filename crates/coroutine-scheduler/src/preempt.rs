@@ -20,6 +20,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
@@ -39,7 +40,8 @@ pub const PAUSE: u32 = 1 << 3;
 
 /// Calls `body` with the preempt word of the vCPU that runs this coroutine, for
 /// code that polls it by itself. Outside of a coroutine the word is one that
-/// nobody raises.
+/// nobody raises. A stackful coroutine may wait inside: the word is that of its
+/// vCPU afterwards, too.
 ///
 /// An abort or a pause by a [`Coroutine`](crate::Coroutine) raises it within a
 /// slice, or 100 ms where slices are longer. In [`blocking`](crate::blocking)
@@ -49,10 +51,11 @@ pub const PAUSE: u32 = 1 << 3;
 /// only calls through a [`SchedulerHandle`](crate::SchedulerHandle) raise it.
 pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
     static NEVER: AtomicU32 = AtomicU32::new(0);
-    let mut body = Some(body);
-    let mut call = |word: &AtomicU32| (body.take().expect("called once"))(word);
-    let here = vcpu::on_current(|local| call(&local.grip().preempt));
-    here.unwrap_or_else(|| call(&NEVER))
+    // Counted: a stackful body may be suspended inside (rule L2).
+    match vcpu::on_current(|local| Arc::clone(local.grip())) {
+        Some(grip) => body(&grip.preempt),
+        None => body(&NEVER),
+    }
 }
 
 /// Whether the running coroutine is asked to make way.

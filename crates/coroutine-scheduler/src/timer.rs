@@ -61,13 +61,19 @@ impl TimerList {
 
     /// Replaces the waker; `false` if the entry has fired.
     fn update(&self, key: (u64, u64), waker: &Waker) -> bool {
-        let mut entries = self.entries.lock();
-        let Some(place) = entries.by_time.get_mut(&key) else {
-            return false;
-        };
-        if !place.will_wake(waker) {
-            place.clone_from(waker);
+        match self.entries.lock().by_time.get(&key) {
+            None => return false,
+            Some(place) if place.will_wake(waker) => return true,
+            Some(_) => {}
         }
+        // Made, and the old one dropped, outside of the lock: both may be
+        // somebody's code, which may have timers here.
+        let mut waker = waker.clone();
+        match self.entries.lock().by_time.get_mut(&key) {
+            None => return false,
+            Some(place) => std::mem::swap(place, &mut waker),
+        }
+        drop(waker);
         true
     }
 

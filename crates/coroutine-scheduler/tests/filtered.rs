@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -68,10 +68,13 @@ fn check(is_late: bool) {
     scheduler.start().unwrap();
     run_some(&scheduler);
     let stop = Arc::new(AtomicBool::new(false));
+    let n_running = Arc::new(AtomicUsize::new(0));
     let hogs: Vec<_> = (0..2)
         .map(|_| {
             let stop = Arc::clone(&stop);
+            let n_running = Arc::clone(&n_running);
             let body = async move {
+                n_running.fetch_add(1, Ordering::SeqCst);
                 while !stop.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
@@ -79,6 +82,10 @@ fn check(is_late: bool) {
             scheduler.spawn(body).unwrap()
         })
         .collect();
+    // Both vCPUs are busy: nobody is free for what comes now.
+    while n_running.load(Ordering::SeqCst) < 2 {
+        thread::yield_now();
+    }
     if is_late {
         // Without an order between the threads no vCPU is taken, and the
         // statistics say so.

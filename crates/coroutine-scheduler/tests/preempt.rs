@@ -268,9 +268,9 @@ fn polite_hogs_share_beside_a_ticker_and_keep_their_vcpus() {
             })
         })
         .collect();
-    let end = Instant::now() + Duration::from_secs(60);
     let is_fair = || n_turns.iter().all(|n| n.load(Ordering::Relaxed) >= 50);
-    while !is_fair() && Instant::now() < end {
+    // Should somebody starve, this has no end but the watchdog's.
+    while !is_fair() {
         std::thread::park_timeout(Duration::from_millis(5));
     }
     let stats = scheduler.get_stats();
@@ -281,7 +281,6 @@ fn polite_hogs_share_beside_a_ticker_and_keep_their_vcpus() {
     for rival in rivals {
         rival.join().unwrap();
     }
-    assert!(is_fair(), "somebody starves: {n_turns:?}");
     // They answer whenever they run. (Where this host is a guest, its own may
     // stop a CPU unseen. By the wall clock alone there were dozens.)
     assert!(stats.handoffs <= 2, "{stats:?}");

@@ -332,7 +332,7 @@ impl Frame<'_> {
         if !self.has_turn.get() {
             return None;
         }
-        assert!(vcpu::current_task_is(&self.waker), "{NOT_ON_A_STACK}");
+        assert!(vcpu::may_suspend(&self.waker), "{NOT_ON_A_STACK}");
         Some(&self.waker)
     }
 }
@@ -452,8 +452,8 @@ where
     T: Send + 'static,
 {
     let location = Location::caller();
-    let spawned = vcpu::on_current(|local| {
-        scheduler::spawn_stackful_on(local.shared(), options, body, location)
+    let spawned = vcpu::on_current_shared(|shared| {
+        scheduler::spawn_stackful_on(shared, options, body, location)
     });
     spawned.expect("spawn works inside coroutines only; use a SchedulerHandle elsewhere")
 }

@@ -71,7 +71,8 @@ pub struct Place {
 /// live threads and in the simulator.
 ///
 /// A policy must not panic: on a thread of a scheduler that ends the process,
-/// with a message, since nobody could go on with that thread's coroutines.
+/// with a message, since nobody could go on with that thread's coroutines. Nor
+/// may it wait on the stack of the coroutine that runs: that panics.
 pub trait Policy: fmt::Debug + Send + Sync {
     /// Its name in lower case.
     fn name(&self) -> &'static str;
@@ -94,7 +95,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
     fn slice(&self, level: Priority) -> Option<Duration>;
 
     /// The level to take the next coroutine from. `ready` are the levels that
-    /// have some, `share` is this vCPU's account.
+    /// have some, `share` is this vCPU's account. `None`, or a level that is not
+    /// in `ready`, means the most urgent one there.
     fn pick(&self, ready: LevelSet, share: &mut Share, now_ns: u64) -> Option<Priority>;
 
     /// Whether one that becomes ready at `arriving` should take the vCPU from
@@ -114,4 +116,17 @@ pub trait Policy: fmt::Debug + Send + Sync {
     fn balances(&self) -> bool {
         true
     }
+}
+
+/// What `policy` picks, as far as it is `ready`.
+#[inline]
+pub(crate) fn pick_ready<P: Policy + ?Sized>(
+    policy: &P,
+    ready: LevelSet,
+    share: &mut Share,
+    now_ns: u64,
+) -> Option<Priority> {
+    let picked = policy.pick(ready, share, now_ns);
+    let picked = picked.filter(|level| ready.has(*level));
+    picked.or(ready.most_urgent())
 }

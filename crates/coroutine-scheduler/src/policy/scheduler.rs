@@ -28,7 +28,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::{Facts, Interrupts, Levels, Policy, Requeue, RoundRobin};
+use super::{Facts, Interrupts, Levels, Policy, Requeue, RoundRobin, pick_ready};
 use crate::level::{LevelSet, Share};
 use crate::{
     CoroutineId, CoroutineInfo, CoroutineState, Fairness, IllegalTransition, Priority, ReadyQueue,
@@ -249,7 +249,7 @@ impl<P: Policy> Scheduler for PolicyScheduler<P> {
     fn pick_next(&mut self) -> Option<&CoroutineInfo> {
         self.yield_current();
         let levels = self.levels();
-        let level = self.policy.pick(levels, &mut self.share, self.now_ns)?;
+        let level = pick_ready(&self.policy, levels, &mut self.share, self.now_ns)?;
         let mut entry = self.queue.pop_level(level)?;
         entry.info.state = CoroutineState::Running;
         entry.info.executions += 1;

@@ -4,7 +4,6 @@ mod handle;
 mod shared;
 mod spawn;
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -104,7 +103,7 @@ impl CoroutineScheduler {
         // Held from now on: nobody runs them by hand any more. (A thread takes
         // over the grip that it finds, so it has to be the one made here.)
         for (index, vcpu) in shared.vcpus.iter().enumerate() {
-            if vcpu.claim().is_none() {
+            if !vcpu.claim_for_thread() {
                 shared.vcpus[..index].iter().for_each(|vcpu| vcpu.release());
                 return Err(StartError::Driven);
             }
@@ -149,9 +148,19 @@ impl CoroutineScheduler {
     ///
     /// # Errors
     /// If there is no such coroutine, or it was never scheduled or is paused:
-    /// then nobody will run it.
+    /// then nobody will run it. One that is paused while this waits is noticed
+    /// within 10 ms.
+    ///
+    /// # Panics
+    /// On a vCPU, of any scheduler: that would keep it from running what is
+    /// waited for. Await the coroutine's handle there.
     pub fn execute_coroutine(&self, id: CoroutineId) -> Result<Duration, ControlError> {
+        assert!(
+            !vcpu::is_on_vcpu(),
+            "execute_coroutine would block a vCPU; await the coroutine's handle instead"
+        );
         let start = std::time::Instant::now();
+        let shared = self.shared();
         let coroutine = self.coroutine(id)?;
         loop {
             let from = coroutine.state();
@@ -164,7 +173,11 @@ impl CoroutineScheduler {
                 }
                 _ => {}
             }
-            if self.run_one().is_none() {
+            if !shared.phase.is_new() {
+                let has_ended = || coroutine.state() == crate::CoroutineState::Dead;
+                shared.watchers.wait(&shared.idle, has_ended);
+            } else if self.run_one().is_none() {
+                // What it waits for, a timer say, nobody else looks after.
                 thread::yield_now();
             }
         }
@@ -194,25 +207,23 @@ impl CoroutineScheduler {
     /// A coroutine that never comes to a safepoint keeps this waiting.
     ///
     /// # Panics
-    /// On one of its own vCPUs, which would wait for itself.
+    /// On one of its own threads, or in one of its coroutines, which would wait
+    /// for itself.
     pub fn shutdown(&self) {
         assert!(
-            !self.is_on_own_vcpu(),
-            "a scheduler cannot be shut down from its own vCPU"
+            !vcpu::is_needed_by(self.shared()),
+            "a scheduler cannot be shut down from its own thread or coroutine"
         );
         shut_down(self.shared());
     }
-
-    fn is_on_own_vcpu(&self) -> bool {
-        vcpu::on_local(NonNull::from(&**self.shared()), |_| ()).is_some()
-    }
 }
 
-/// A shutdown. On one of its own vCPUs, that is in a coroutine that was its last
-/// owner, it goes on beside that: nobody can wait for it there.
+/// A shutdown. On one of its own threads, that is in a coroutine that was its
+/// last owner or a waker that one of its timers woke, it goes on beside that:
+/// nobody can wait for it there.
 impl Drop for CoroutineScheduler {
     fn drop(&mut self) {
-        if !self.is_on_own_vcpu() {
+        if !vcpu::is_needed_by(self.shared()) {
             return shut_down(self.shared());
         }
         let shared = Arc::clone(self.shared());

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::coroutine::{Coroutine, CoroutineInfo};
 use crate::level::LevelSet;
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
     pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
+    pub(super) watchers: Watchers,
     pub(super) n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
     pub(super) n_balances: AtomicU64,
@@ -134,6 +135,44 @@ impl Drop for Outside<'_> {
     }
 }
 
+/// How often a watcher looks by itself: a pause tells nobody.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Threads that wait for an end without having the join handle. They are rare,
+/// so the barriers are those of `idle`: the light one is at each end.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    n_watchers: AtomicUsize,
+    lock: Mutex<()>,
+    told: Condvar,
+}
+
+impl Watchers {
+    /// Waits for some coroutine's end, or a moment, unless it `has_ended`.
+    pub(super) fn wait(&self, idle: &IdleSet, has_ended: impl FnOnce() -> bool) {
+        self.n_watchers.fetch_add(1, Ordering::Relaxed);
+        // Where it is refused, there is the next look.
+        let _ = idle.heavy_barrier();
+        let mut guard = self.lock.lock();
+        if !has_ended() {
+            self.told.wait_for(&mut guard, LOOK_AGAIN);
+        }
+        drop(guard);
+        self.n_watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A coroutine is done.
+    #[inline]
+    fn tell(&self, idle: &IdleSet) {
+        idle.light_barrier();
+        if self.n_watchers.load(Ordering::Relaxed) != 0 {
+            // Who has not seen it done is waiting when this has the lock.
+            drop(self.lock.lock());
+            self.told.notify_all();
+        }
+    }
+}
+
 pub(super) fn outsider_shard() -> usize {
     static N_THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -181,6 +220,7 @@ impl Shared {
             threads: Mutex::default(),
             stacks: Stacks::default(),
             own,
+            watchers: Watchers::default(),
             n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
             n_balances: AtomicU64::new(0),
@@ -305,6 +345,7 @@ impl Shared {
         // First: who is told of the end may spawn another in its place.
         self.registry.remove(task.header().id());
         task.finish_and_release();
+        self.watchers.tell(&self.idle);
         self.note_end();
     }
 

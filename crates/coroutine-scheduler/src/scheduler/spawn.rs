@@ -228,6 +228,6 @@ where
     F::Output: Send + 'static,
 {
     let location = Location::caller();
-    vcpu::on_current(|local| spawn_on(local.shared(), options, body, location))
+    vcpu::on_current_shared(|shared| spawn_on(shared, options, body, location))
         .expect("spawn works inside coroutines only; use a SchedulerHandle elsewhere")
 }

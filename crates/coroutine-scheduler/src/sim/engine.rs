@@ -16,7 +16,7 @@ use super::workload::{Job, Workload};
 use super::{Placement, SimConfig};
 use crate::config::VCPUS_MAX;
 use crate::level::{LevelSet, Share};
-use crate::policy::{Facts, Policy, Requeue};
+use crate::policy::{Facts, Policy, Requeue, pick_ready};
 use crate::{ConfigError, Priority, ReadyQueue};
 
 /// No event at all.
@@ -413,7 +413,7 @@ impl<'a, P: Policy + ?Sized> Sim<'a, P> {
             return;
         }
         let share = &mut self.vcpus[vcpu].share;
-        let Some(level) = self.policy.pick(levels, share, self.now_ns) else {
+        let Some(level) = pick_ready(self.policy, levels, share, self.now_ns) else {
             return;
         };
         if levels.most_urgent() > Some(level) {

@@ -139,11 +139,15 @@ impl<T: Send + 'static> TaskGroup<T> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
-        {
+        // Outside of the lock: wakers may run somebody's code, and that may end a
+        // member.
+        let waker = cx.waker().clone();
+        let old = {
             let mut ended = self.ended.lock();
             self.ending.append(&mut ended.numbers);
-            ended.waker = Some(cx.waker().clone());
-        }
+            ended.waker.replace(waker)
+        };
+        drop(old);
         let mut next = 0;
         while let Some(&number) = self.ending.get(next) {
             let Some(handle) = &mut self.members[number] else {

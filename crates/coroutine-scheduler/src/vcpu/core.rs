@@ -12,7 +12,7 @@ use super::local::{Local, Turn, enter};
 use super::{N_DEQUES, Vcpu};
 use crate::clock;
 use crate::level::{LevelSet, Share};
-use crate::policy::{Facts, Place, Policy, Requeue};
+use crate::policy::{Facts, Place, Policy, Requeue, pick_ready};
 use crate::preempt;
 use crate::scheduler::Shared;
 use crate::sync::{Steal, Stealer, Worker};
@@ -296,9 +296,9 @@ impl Local<'_> {
             }
             let mut share = core.share.get();
             let now_ns = self.shared().share_clock_ns(core.last_ticks.get());
-            let level = self.shared().policy.pick(ready, &mut share, now_ns);
+            let level = pick_ready(&self.shared().policy, ready, &mut share, now_ns);
             core.share.set(share);
-            let level = level.or(ready.most_urgent())?;
+            let level = level?;
             let found = if here.has(level) {
                 self.pop(level)
             } else {

@@ -219,6 +219,7 @@ impl Shared {
         };
         let thread = thread::Builder::new().name(name).spawn(move || {
             precise_timers();
+            super::work_for(&shared);
             let bomb = Bomb;
             body(&shared);
             std::mem::forget(bomb);
@@ -264,19 +265,27 @@ pub(crate) fn precise_timers() {
 /// Where a started stack keeps the thread at its vCPU, or there are too many
 /// such threads already, the code runs all the same and the vCPU waits.
 ///
-/// Afterwards the coroutine is asked to make way: its next safepoint takes it
-/// back to a vCPU.
+/// Afterwards, also after a panic of the code, the coroutine is asked to make
+/// way: its next safepoint takes it back to a vCPU.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
     on_current(|local| local.give_away());
-    let result = body();
-    on_current(|local| {
-        let grip = local.grip();
-        if grip.is_lost() {
-            // Nobody else raises the word of a thread without a vCPU.
-            grip.preempt.fetch_or(preempt::SLICE, Ordering::Relaxed);
-        }
-    });
-    result
+    let _asks = AsksIfLost;
+    body()
+}
+
+/// The end of [`blocking`], by a panic as well: that may be caught.
+struct AsksIfLost;
+
+impl Drop for AsksIfLost {
+    fn drop(&mut self) {
+        on_current(|local| {
+            let grip = local.grip();
+            if grip.is_lost() {
+                // Nobody else raises the word of a thread without a vCPU.
+                grip.preempt.fetch_or(preempt::SLICE, Ordering::Relaxed);
+            }
+        });
+    }
 }
 
 /// Ends the process when a thread of the scheduler unwinds. Bodies, their

@@ -19,10 +19,12 @@
 //! the work. Work is made far more often than vCPUs fall asleep, so the
 //! barriers are unequal where Linux lets them: the sleeper's is a `membarrier`
 //! on all running threads (a few microseconds), the maker's only keeps the
-//! compiler from reordering. Threads that are no vCPU, and kernels without it,
-//! use full fences on both sides. One that is refused later (a filter came) is
-//! made up for by the monitor, which looks for work beside sleepers; vCPUs are
-//! not taken then.
+//! compiler from reordering. Kernels without it get full fences on both sides.
+//! Threads that are no vCPU, and who marks by a sequentially consistent access
+//! each time (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3
+//! are in the one order of such accesses. A barrier that is refused later (a
+//! filter came) is made up for by the monitor, which looks for work beside
+//! sleepers; vCPUs are not taken then.
 
 use std::sync::atomic::compiler_fence;
 
@@ -90,11 +92,12 @@ impl IdleSet {
         !self.is_unequal
     }
 
-    /// After a barrier: a sleeper to wake, taken out of the set and counted as
-    /// a searcher. `None` while somebody searches or nobody sleeps.
+    /// After a barrier, or a sequentially consistent mark: a sleeper to wake,
+    /// taken out of the set and counted as a searcher. `None` while somebody
+    /// searches or nobody sleeps.
     #[inline]
     pub(crate) fn take_sleeper(&self) -> Option<usize> {
-        if self.sleepers.load(Ordering::Relaxed) == 0 {
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
             return None;
         }
         self.take_sleeper_slow()

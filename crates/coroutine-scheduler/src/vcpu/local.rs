@@ -1,7 +1,13 @@
 //! What this thread is: which vCPU it runs, and which coroutine.
 //!
 //! - **L1** The pointer is set by [`enter`] for the time of its call, on this
-//!   thread only, to a `Local` that outlives the call.
+//!   thread only, to a `Local` that outlives the call; so does what `outer`
+//!   points to, that of a call around it.
+//! - **L2** No stack is suspended while it borrows a `Local`: where the caller
+//!   drives, that is gone when the turn ends. Code of others runs inside of
+//!   [`on_current`] only while the core is held, and then suspending panics;
+//!   other code of theirs gets what counts by itself (a grip) or outlives every
+//!   body (the scheduler, by rule T3 of tasks: [`on_current_shared`]).
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -25,6 +31,8 @@ pub(crate) struct Local<'a> {
     pub(crate) turn: Cell<Turn>,
     /// Cycles that it charged in this run.
     pub(crate) charged: Cell<u64>,
+    /// What this thread was before: a coroutine may drive another scheduler.
+    outer: Cell<*const Local<'static>>,
 }
 
 /// How a body that has not ended ends its turn.
@@ -40,6 +48,8 @@ pub(crate) enum Turn {
 
 thread_local! {
     static LOCAL: Cell<*const Local<'static>> = const { Cell::new(ptr::null()) };
+    /// Whose thread this is; compared only.
+    static EMPLOYER: Cell<*const Shared> = const { Cell::new(ptr::null()) };
 }
 
 impl<'a> Local<'a> {
@@ -58,6 +68,7 @@ impl<'a> Local<'a> {
             task: Cell::new(None),
             turn: Cell::new(Turn::Waits),
             charged: Cell::new(0),
+            outer: Cell::new(ptr::null()),
         }
     }
 
@@ -74,7 +85,7 @@ impl<'a> Local<'a> {
         &self.shared.vcpus[self.index]
     }
 
-    pub(crate) fn grip(&self) -> &Grip {
+    pub(crate) fn grip(&self) -> &Arc<Grip> {
         &self.grip
     }
 
@@ -86,6 +97,13 @@ impl<'a> Local<'a> {
     #[inline]
     pub(crate) fn core(&self) -> &'a Core {
         self.vcpu().core.get(&self.grip)
+    }
+
+    /// Whether `waker` is that of the task in hand.
+    #[inline]
+    fn is_running(&self, waker: &std::task::Waker) -> bool {
+        let task = self.task.get();
+        task.is_some_and(|task| waker::is_of(waker, task))
     }
 
     /// Calls `body` unless the vCPU is lost.
@@ -103,7 +121,8 @@ pub(crate) fn enter<R>(local: &Local<'_>, body: impl FnOnce() -> R) -> R {
             LOCAL.set(self.0);
         }
     }
-    let _restore = Restore(LOCAL.replace(ptr::from_ref(local).cast()));
+    let restore = Restore(LOCAL.replace(ptr::from_ref(local).cast()));
+    local.outer.set(restore.0);
     body()
 }
 
@@ -120,7 +139,16 @@ pub(crate) fn on_current<R>(body: impl FnOnce(&Local<'_>) -> R) -> Option<R> {
     (!local.is_null()).then(|| body(unsafe { &*local }))
 }
 
-/// The same, if that vCPU belongs to `shared`.
+/// Calls `body` with the scheduler that runs this code, for a `body` that may
+/// run code of others: see L2.
+#[inline]
+pub(crate) fn on_current_shared<R>(body: impl FnOnce(&Shared) -> R) -> Option<R> {
+    let shared = on_current(|local| NonNull::from(local.shared))?;
+    // SAFETY: L2: this thread is in one of its polls.
+    Some(body(unsafe { shared.as_ref() }))
+}
+
+/// Calls `body` with this thread's vCPU, if that belongs to `shared`.
 #[inline]
 pub(crate) fn on_local<R>(
     shared: NonNull<Shared>,
@@ -129,23 +157,44 @@ pub(crate) fn on_local<R>(
     on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
 }
 
-/// Whether `waker` is that of the coroutine that runs on this thread.
+/// This thread is one of `shared`'s from now on, to its end.
+pub(crate) fn work_for(shared: &Shared) {
+    EMPLOYER.set(ptr::from_ref(shared));
+}
+
+/// Whether this thread cannot wait for `shared` to end: it is one of its threads
+/// (a vCPU's, a spare one, the monitor), or runs one of its coroutines, in which
+/// there may be other schedulers that are driven by hand.
+pub(crate) fn is_needed_by(shared: &Shared) -> bool {
+    let mut local = LOCAL.get();
+    while !local.is_null() {
+        // SAFETY: L1.
+        let outer = unsafe { &*local };
+        if ptr::eq(outer.shared, shared) {
+            return true;
+        }
+        local = outer.outer.get();
+    }
+    ptr::eq(EMPLOYER.get(), shared)
+}
+
+/// Whether the coroutine with this waker runs on this thread and its stack may
+/// be left now: not in code that borrows the vCPU (L2).
 #[inline]
-pub(crate) fn current_task_is(waker: &std::task::Waker) -> bool {
-    on_current(|local| {
-        let task = local.task.get();
-        task.is_some_and(|task| waker::is_of(waker, task))
-    })
-    .unwrap_or(false)
+pub(crate) fn may_suspend(waker: &std::task::Waker) -> bool {
+    on_current(|local| local.is_running(waker) && local.grip.is_loose()).unwrap_or(false)
 }
 
 /// The running coroutine ends its turn and stays ready. `false` if `waker` is
 /// not its own: then it has to be woken.
 #[inline]
 pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
-    let is_own = current_task_is(waker);
-    if is_own {
-        on_current(|local| local.turn.set(turn));
-    }
-    is_own
+    let ended = on_current(|local| {
+        let is_own = local.is_running(waker);
+        if is_own {
+            local.turn.set(turn);
+        }
+        is_own
+    });
+    ended.unwrap_or(false)
 }

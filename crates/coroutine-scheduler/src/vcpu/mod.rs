@@ -54,7 +54,8 @@ use park::Parker;
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
-    Local, Turn, current_task_is, end_turn, enter, is_on_vcpu, on_current, on_local,
+    Local, Turn, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
+    on_current_shared, on_local, work_for,
 };
 
 /// Levels with deques: all but `RealTime`.
@@ -88,6 +89,8 @@ pub(crate) struct Vcpu {
     pub(crate) ring: Ring,
     pub(crate) core: CoreCell,
     pub(crate) holder: Mutex<Holder>,
+    /// That of whoever drives it for a turn. Nobody takes it or gives it away.
+    by_hand: Arc<Grip>,
 }
 
 /// Entry of the `RealTime` heap: earliest deadline first, then first come.
@@ -133,18 +136,28 @@ impl Vcpu {
             ring: Ring::new(n_records),
             core: CoreCell::new(core),
             holder: Mutex::default(),
+            by_hand: Arc::new(Grip::new()),
         }
     }
 
-    /// Makes this thread its holder; `None` if it has one.
+    /// Makes this thread its holder for some turns, by the same grip each time:
+    /// code that is suspended with the preempt word goes on with a live one.
+    /// `None` if it has a holder.
     pub(crate) fn claim(&self) -> Option<Arc<Grip>> {
+        self.claim_with(|| Arc::clone(&self.by_hand))
+    }
+
+    /// Makes a thread that is to come its holder; `false` if it has one.
+    pub(crate) fn claim_for_thread(&self) -> bool {
+        self.claim_with(|| Arc::new(Grip::new())).is_some()
+    }
+
+    fn claim_with(&self, grip: impl FnOnce() -> Arc<Grip>) -> Option<Arc<Grip>> {
         let mut holder = self.holder.lock();
         if holder.grip.is_some() {
             return None;
         }
-        let grip = Arc::new(Grip::new());
-        holder.grip = Some(Arc::clone(&grip));
-        Some(grip)
+        Some(Arc::clone(holder.grip.insert(grip())))
     }
 
     /// The holder leaves.
