@@ -1,0 +1,82 @@
+//! Whose turn it is: promises to those that stay at their vCPU, and to those
+//! that wait beside urgent work.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::oversubscribed;
+use coroutine_scheduler::{
+    CoroutineScheduler, Fairness, Priority, SchedulerConfig, SpawnOptions, spawn_with, stackful,
+    yield_now,
+};
+
+/// Where each run of their level is followed by one of another level, too.
+#[test]
+fn who_stays_at_its_vcpu_has_its_turn_beside_those_that_move() {
+    for fairness in [Fairness::Fair, Fairness::Strict] {
+        for is_stackful in [false, true] {
+            check_turn_of_one_that_stays(fairness, is_stackful);
+        }
+    }
+}
+
+fn check_turn_of_one_that_stays(fairness: Fairness, is_stackful: bool) {
+    let scheduler = CoroutineScheduler::new(SchedulerConfig {
+        fairness,
+        preemptive: false,
+        ..oversubscribed(1)
+    })
+    .unwrap();
+    // Two loops that each make something more urgent ready in each turn.
+    let n_turns: Vec<_> = (0..2)
+        .map(|_| {
+            let n_turns = Arc::new(AtomicUsize::new(0));
+            let counter = Arc::clone(&n_turns);
+            let body = async move {
+                loop {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let options = SpawnOptions::new().priority(Priority::High);
+                    drop(spawn_with(options, async {}).unwrap());
+                    yield_now().await;
+                }
+            };
+            drop(scheduler.spawn(body).unwrap());
+            n_turns
+        })
+        .collect();
+    let n_stays = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&n_stays);
+    if is_stackful {
+        let body = move || -> () {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                stackful::yield_turn();
+            }
+        };
+        let stays = scheduler.spawn_stackful(SpawnOptions::new(), body);
+        drop(stays.unwrap());
+    } else {
+        let body = async move {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        };
+        let stays = scheduler.spawn_with(SpawnOptions::new().pinned_to(0), body);
+        drop(stays.unwrap());
+    }
+    for _ in 0..500 {
+        scheduler.run_one().unwrap();
+    }
+    // First come, first served: each as often as the others.
+    let n_stays = n_stays.load(Ordering::Relaxed);
+    for n_turns in n_turns {
+        let n_turns = n_turns.load(Ordering::Relaxed);
+        assert!(
+            n_turns.abs_diff(n_stays) <= 1,
+            "{fairness:?}, stackful: {is_stackful}: {n_stays} turns beside {n_turns}"
+        );
+    }
+}
