@@ -4,9 +4,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use common::oversubscribed;
+use common::{oversubscribed, started};
 use coroutine_scheduler::{
     CoroutineScheduler, Fairness, Priority, SchedulerConfig, SpawnOptions, spawn_with, stackful,
     yield_now,
@@ -79,4 +81,44 @@ fn check_turn_of_one_that_stays(fairness: Fairness, is_stackful: bool) {
             "{fairness:?}, stackful: {is_stackful}: {n_stays} turns beside {n_turns}"
         );
     }
+}
+
+/// Raises the flag when it goes, so that a failing test ends.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn one_urgent_arrival_takes_one_vcpu() {
+    const N_VCPUS: usize = 8;
+    let scheduler = started(SchedulerConfig {
+        // No slice ends: what is taken is taken for the urgent ones.
+        time_slice: Duration::from_secs(10),
+        ..oversubscribed(N_VCPUS)
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stopper = Stop(Arc::clone(&stop));
+    let n_running = Arc::new(AtomicUsize::new(0));
+    for _ in 0..N_VCPUS {
+        let (stop, n_running) = (Arc::clone(&stop), Arc::clone(&n_running));
+        let body = async move {
+            n_running.fetch_add(1, Ordering::Relaxed);
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        drop(scheduler.spawn(body).unwrap());
+    }
+    while n_running.load(Ordering::Relaxed) < N_VCPUS {
+        thread::yield_now();
+    }
+    let options = SpawnOptions::new().priority(Priority::RealTime);
+    let urgent = scheduler.spawn_with(options, async {}).unwrap();
+    urgent.join().unwrap();
+    let stats = scheduler.get_stats();
+    assert_eq!((stats.handoffs, stats.weak_threads), (1, 1), "{stats:?}");
 }

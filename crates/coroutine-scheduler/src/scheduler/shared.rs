@@ -313,6 +313,14 @@ impl Shared {
         self.waits(level) && self.vcpus.iter().any(|vcpu| vcpu.has_stealable(level))
     }
 
+    /// How many `RealTime` coroutines wait that any vCPU may take.
+    pub(crate) fn n_urgent(&self) -> usize {
+        if !self.waits(Priority::RealTime) {
+            return 0;
+        }
+        self.vcpus.iter().map(|vcpu| vcpu.n_urgent()).sum()
+    }
+
     /// Every 100 ms: moves homes if the vCPUs' shares are far apart.
     pub(crate) fn balance_by_time(&self) {
         if self.config.enable_load_balancing && self.policy.balances() {

@@ -223,6 +223,10 @@ impl Vcpu {
         });
     }
 
+    pub(crate) fn n_urgent(&self) -> usize {
+        self.realtime.lock().len()
+    }
+
     fn pop_urgent(&self) -> Option<TaskRef> {
         self.realtime.lock().pop().map(|urgent| urgent.task)
     }
