@@ -3,7 +3,8 @@
 //!
 //! Sharded, so that vCPUs seldom meet at a lock: one shard per vCPU and some
 //! for other threads. An id names shard and slot, and which
-//! of the slot's tasks is meant; the task itself knows its id.
+//! of the slot's tasks is meant; the task itself knows its id. A slot that has
+//! had as many tasks as ids can tell apart gets no more: no id comes twice.
 //! Permits for `max_coroutines` lie in the shards in small heaps, and in the
 //! middle; who finds none anywhere is refused.
 
@@ -23,6 +24,9 @@ const PERMITS: usize = 32;
 
 const SHARD_BITS: u32 = 8;
 const SLOT_BITS: u32 = 32;
+/// Tasks that a slot has in all, so many as the 24 bits left tell apart; none
+/// of them is 0.
+const USES_MAX: u32 = (1 << 24) - 1;
 
 /// Tasks that [`Registry::some`] gives at most, and slots that it looks at.
 const TASKS_A_LOOK: usize = 256;
@@ -33,6 +37,8 @@ pub(crate) struct Registry {
     shards: Box<[CachePadded<Shard>]>,
     permits_left: CachePadded<AtomicUsize>,
     next_look: Mutex<Place>,
+    /// Where each slot's uses begin to be numbered.
+    first_use: u32,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +50,9 @@ struct Place {
 /// Of this process; no model's, so not from `sync`.
 static N_REGISTRIES: AtomicU64 = AtomicU64::new(0);
 
-/// Between the first ids of two schedulers: the golden ratio of the 24 bits
+/// Between the first uses of two schedulers: the golden ratio of the 24 bits
 /// that there are, by which many in a row stay far from each other.
-const FIRST_IDS_APART: u64 = 0x9e_3779;
+const FIRST_USES_APART: u64 = 0x9e_3779;
 
 #[derive(Debug)]
 struct Shard {
@@ -60,32 +66,29 @@ struct Slots {
     slots: Vec<Slot>,
     first_free: Option<u32>,
     permits: usize,
-    /// Tells a slot's tasks from each other in their ids.
-    n_added: u64,
 }
 
-/// A task, or the next free slot.
+/// A task, or the next free slot and how often this one was used.
 #[derive(Debug)]
 enum Slot {
     Task(TaskRef),
-    Free { next: Option<u32> },
+    Free { next: Option<u32>, n_uses: u32 },
 }
 
 impl Registry {
     pub(crate) fn new(n_shards: usize, coroutines_max: usize) -> Registry {
         assert!(n_shards <= 1 << SHARD_BITS, "shards are numbered by 8 bits");
-        let n_added = N_REGISTRIES.fetch_add(1, Ordering::Relaxed) * FIRST_IDS_APART;
+        let number = N_REGISTRIES.fetch_add(1, Ordering::Relaxed);
+        let first_use = number.wrapping_mul(FIRST_USES_APART) % u64::from(USES_MAX);
         let shard = || Shard {
-            slots: Mutex::new(Slots {
-                n_added,
-                ..Slots::default()
-            }),
+            slots: Mutex::default(),
             count: AtomicUsize::new(0),
         };
         Registry {
             shards: (0..n_shards).map(|_| CachePadded::new(shard())).collect(),
             permits_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
             next_look: Mutex::default(),
+            first_use: first_use as u32,
         }
     }
 
@@ -134,27 +137,37 @@ impl Registry {
 
     fn insert(&self, shard: usize, mut slots: MutexGuard<'_, Slots>, task: TaskRef) {
         let place = &self.shards[shard];
-        let index = match slots.first_free {
+        let (index, n_uses) = match slots.first_free {
             Some(index) => {
                 let slot = std::mem::replace(&mut slots.slots[index as usize], Slot::Task(task));
-                let Slot::Free { next } = slot else {
+                let Slot::Free { next, n_uses } = slot else {
                     unreachable!("the list of free slots has free slots")
                 };
                 slots.first_free = next;
-                index
+                (index, n_uses)
             }
             None => {
                 slots.slots.push(Slot::Task(task));
-                slots.slots.len() as u32 - 1
+                (slots.slots.len() as u32 - 1, 0)
             }
         };
-        slots.n_added += 1;
-        let id = slots.n_added << (SHARD_BITS + SLOT_BITS)
+        let id = u64::from(self.name_of_use(n_uses)) << (SHARD_BITS + SLOT_BITS)
             | u64::from(index) << SHARD_BITS
             | shard as u64;
         task.header().id.store(id, Ordering::Relaxed);
         let count = place.count.load(Ordering::Relaxed) + 1;
         place.count.store(count, Ordering::Relaxed);
+    }
+
+    /// What ids say of a slot's use, the first of which is 0.
+    fn name_of_use(&self, n_uses: u32) -> u32 {
+        (self.first_use + n_uses) % USES_MAX + 1
+    }
+
+    /// How often the slot of an id was used up to that one, itself counted.
+    fn uses_up_to(&self, id: CoroutineId) -> u32 {
+        let name = (id.0 >> (SHARD_BITS + SLOT_BITS)) as u32;
+        (name - 1 + USES_MAX - self.first_use) % USES_MAX + 1
     }
 
     /// Removes a task that is in it. The registry's reference is then the
@@ -163,8 +176,14 @@ impl Registry {
         let (shard, index) = parts(id);
         let place = &self.shards[shard];
         let mut slots = place.slots.lock();
-        let next = slots.first_free.replace(index as u32);
-        slots.slots[index] = Slot::Free { next };
+        let n_uses = self.uses_up_to(id);
+        let next = if n_uses < USES_MAX {
+            slots.first_free.replace(index as u32)
+        } else {
+            // Used up: in no list.
+            None
+        };
+        slots.slots[index] = Slot::Free { next, n_uses };
         slots.permits += 1;
         if slots.permits > 2 * PERMITS {
             slots.permits -= PERMITS;
@@ -259,6 +278,45 @@ mod tests {
     use crate::{CoroutineScheduler, SchedulerConfig};
 
     use super::*;
+
+    /// The 16,777,215 uses of a slot, but for those in the middle.
+    #[test]
+    fn an_id_comes_once_however_many_are_spawned() {
+        const N_SPAWNS: usize = 100;
+        for _ in 0..3 {
+            // Each registry begins elsewhere.
+            let scheduler = CoroutineScheduler::new(SchedulerConfig {
+                vcpu_count: 1,
+                ..SchedulerConfig::default()
+            })
+            .unwrap();
+            let registry = &scheduler.shared().registry;
+            let mut ids = std::collections::BTreeSet::new();
+            for i in 0..N_SPAWNS {
+                if i == N_SPAWNS / 2 {
+                    // As after so many spawns more.
+                    let mut skipped = 0;
+                    for shard in &registry.shards {
+                        for slot in &mut shard.slots.lock().slots {
+                            if let Slot::Free { n_uses, .. } = slot {
+                                *n_uses = USES_MAX - 10;
+                                skipped += 1;
+                            }
+                        }
+                    }
+                    assert_eq!(skipped, 1, "one slot is used again and again");
+                }
+                let handle = scheduler.spawn(async {}).unwrap();
+                assert!(ids.insert(handle.id()), "{i}: {} came before", handle.id());
+                let n_alive = ids
+                    .iter()
+                    .filter(|id| registry.find(**id).map(crate::Coroutine::new).is_some());
+                assert_eq!(n_alive.count(), 1);
+                assert_eq!(scheduler.run_one(), Some(handle.id()));
+            }
+            assert_eq!(registry.count(), 0);
+        }
+    }
 
     #[test]
     fn looks_are_bounded_and_see_all_in_turn() {
