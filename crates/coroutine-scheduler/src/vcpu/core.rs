@@ -909,7 +909,10 @@ impl Rest for Local<'_> {
             (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
         };
         self.account_idle();
+        let asleep_since = &vcpu.counters.asleep_since;
+        asleep_since.store(self.core().last_ticks.get(), Ordering::Relaxed);
         let was_woken = vcpu.parker.park(timeout);
+        asleep_since.store(0, Ordering::Relaxed);
         add_own(&vcpu.counters.parks, 1);
         self.awake();
         self.account_idle();

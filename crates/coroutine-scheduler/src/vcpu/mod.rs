@@ -198,6 +198,16 @@ impl Vcpu {
         deques + inboxes + usize::from(self.running_level().is_some())
     }
 
+    /// Ticks in coroutines until `now`, those of what it runs included.
+    pub(crate) fn busy_ticks(&self, now: u64) -> u64 {
+        let ended = self.counters.busy_ticks.load(Ordering::Relaxed);
+        if self.running_level().is_none() {
+            return ended;
+        }
+        let start = self.slice_start_ticks.load(Ordering::Relaxed);
+        ended + now.saturating_sub(start)
+    }
+
     /// The level of what it runs.
     pub(crate) fn running_level(&self) -> Option<Priority> {
         let byte = self.running.load(Ordering::Acquire) & 0xff;
