@@ -300,3 +300,81 @@ fn could_answer(vcpu: &Vcpu, seen: &Seen, patience_ns: u64) -> bool {
 fn is_waited_for(shared: &Shared, vcpu: &Vcpu) -> bool {
     vcpu.has_private_work() || (shared.idle.sleepers() == 0 && vcpu.n_ready() > 0)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    fn started(vcpu_count: usize, thread_name: &str) -> CoroutineScheduler {
+        crate::watchdog::end_if_it_hangs();
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count,
+            oversubscribe: true,
+            hand_off: false,
+            thread_name: thread_name.to_owned(),
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        scheduler
+    }
+
+    /// As where the host refuses the barrier by which a maker of work and a
+    /// sleeper see each other: the wake is late, and not lost.
+    #[test]
+    fn a_sleeper_that_missed_a_wake_is_woken_at_the_next_look() {
+        let scheduler = started(2, "late");
+        let shared = scheduler.shared();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stop);
+        // Keeps one vCPU, and the monitor awake.
+        let hog = scheduler.spawn(async move {
+            while !stops.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let busy = loop {
+            let busy = shared
+                .vcpus
+                .iter()
+                .position(|v| v.running_level().is_some());
+            if let Some(busy) = busy
+                && shared.idle.sleepers() == 1 << (1 - busy)
+                && shared.vcpus[1 - busy].is_asleep.load(Ordering::SeqCst) != 0
+            {
+                break busy;
+            }
+            thread::yield_now();
+        };
+        let made = scheduler.create_coroutine(Priority::Normal, 1, async {});
+        let made = made.unwrap();
+        let task = made.task();
+        let then = task.header().state.submit().unwrap();
+        assert_eq!(then, state::Then::Queue);
+        // All of a push but for the wake.
+        shared.vcpus[busy].push_unseen(shared, busy, task);
+        made.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        hog.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn the_monitor_asks_for_short_turns() {
+        let may_ask = thread::spawn(|| host::ask_for_short_turns(TURN_NS));
+        let may_ask = may_ask.join().unwrap();
+        let scheduler = started(1, "short");
+        let monitor = &scheduler.shared().monitor;
+        // Its first look comes afterwards.
+        while monitor.next_look_ns.load(Ordering::SeqCst) == u64::MAX
+            && monitor.is_dormant.load(Ordering::SeqCst) == 0
+        {
+            thread::yield_now();
+        }
+        assert_eq!(host::has_asked_for_short_turns("short-mon"), Some(may_ask));
+    }
+}

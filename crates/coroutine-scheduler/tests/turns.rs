@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -121,4 +122,37 @@ fn one_urgent_arrival_takes_one_vcpu() {
     urgent.join().unwrap();
     let stats = scheduler.get_stats();
     assert_eq!((stats.handoffs, stats.weak_threads), (1, 1), "{stats:?}");
+}
+
+/// One vCPU computes, the other has nothing: who waits at the first will be
+/// ready at the other.
+#[test]
+fn homes_move_from_a_busy_vcpu_to_an_idle_one() {
+    let scheduler = started(oversubscribed(2));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Stop(Arc::clone(&stop));
+    let ends = Arc::clone(&stop);
+    let busy = async move {
+        let mut waiting = Vec::new();
+        while !ends.load(Ordering::Relaxed) {
+            if waiting.len() < 1000 {
+                // Some are stolen before they run, and wait at the other one.
+                waiting.push(spawn_with(SpawnOptions::new(), pending::<()>()).unwrap());
+            }
+            for _ in 0..1000 {
+                std::hint::spin_loop();
+            }
+            yield_now().await;
+        }
+        for one in waiting {
+            one.abort().unwrap();
+        }
+    };
+    let busy = scheduler.spawn_with(SpawnOptions::new().pinned_to(0), busy);
+    while scheduler.get_stats().migrations == 0 {
+        thread::yield_now();
+    }
+    assert!(scheduler.get_stats().load_balances > 0);
+    drop(stopper);
+    busy.unwrap().join().unwrap();
 }

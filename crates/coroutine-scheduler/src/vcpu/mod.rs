@@ -246,6 +246,14 @@ impl Vcpu {
         self.pinned_marks.load(Ordering::SeqCst) != 0
     }
 
+    /// Queues a `Normal` task and marks it, and wakes nobody for it.
+    #[cfg(test)]
+    pub(crate) fn push_unseen(&self, shared: &Shared, index: usize, task: TaskRef) {
+        task.header().assign(index);
+        self.inbox.push(task, Priority::Normal);
+        shared.mark_waiting(index, Priority::Normal);
+    }
+
     /// Something of a level is here for whoever takes it.
     pub(crate) fn has_stealable(&self, level: Priority) -> bool {
         let index = level.level();
