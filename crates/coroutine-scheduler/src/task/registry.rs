@@ -31,6 +31,9 @@ const USES_MAX: u32 = (1 << 24) - 1;
 /// Tasks that [`Registry::some`] gives at most, and slots that it looks at.
 const TASKS_A_LOOK: usize = 256;
 const SLOTS_A_LOOK: usize = 1 << 14;
+/// Slots that it looks at before it lets go of their shard's lock: each may be
+/// a miss of the caches, and spawns wait meanwhile.
+const SLOTS_A_LOCK: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -216,18 +219,28 @@ impl Registry {
             .sum()
     }
 
-    /// Some tasks that `are_meant`, each with a reference for the caller; other
-    /// ones at each call, and at a cost that does not grow with their number.
+    /// Some tasks that `are_meant`, each once and with a reference for the
+    /// caller; other ones at each call, and at a cost that does not grow with
+    /// their number. No lock is held for long.
     pub(crate) fn some(&self, are_meant: impl Fn(TaskRef) -> bool) -> Vec<TaskRef> {
         let mut some = Vec::new();
         let mut slots_left = SLOTS_A_LOOK;
         let mut next = self.next_look.lock();
+        let (first_shard, first_slot) = (next.shard, next.slot);
         // The shard where the last look ended comes twice: its beginning, which
         // is behind that, at last.
-        for _ in 0..=self.shards.len() {
+        let mut shards_left = self.shards.len();
+        while slots_left > 0 && some.len() < TASKS_A_LOOK {
             let slots = self.shards[next.shard].slots.lock();
-            let from = next.slot.min(slots.slots.len());
-            let to = slots.slots.len().min(from + slots_left);
+            let is_last = shards_left == 0;
+            let end = if is_last {
+                first_slot.min(slots.slots.len())
+            } else {
+                slots.slots.len()
+            };
+            let from = next.slot.min(end);
+            let to = end.min(from + SLOTS_A_LOCK.min(slots_left));
+            next.slot = to;
             for (index, slot) in (from..to).zip(&slots.slots[from..to]) {
                 if let &Slot::Task(task) = slot
                     && are_meant(task)
@@ -236,17 +249,22 @@ impl Registry {
                     some.push(task);
                     if some.len() == TASKS_A_LOOK {
                         next.slot = index + 1;
-                        return some;
+                        break;
                     }
                 }
             }
             slots_left -= to - from;
-            if slots_left == 0 {
-                next.slot = to;
-                return some;
+            let is_at_end = next.slot == end;
+            drop(slots);
+            if is_at_end && is_last {
+                debug_assert_eq!(next.shard, first_shard, "once around");
+                break;
             }
-            next.shard = (next.shard + 1) % self.shards.len();
-            next.slot = 0;
+            if is_at_end {
+                next.shard = (next.shard + 1) % self.shards.len();
+                next.slot = 0;
+                shards_left -= 1;
+            }
         }
         some
     }
@@ -342,5 +360,32 @@ mod tests {
         }
         assert_eq!(seen.len(), COUNT);
         assert_eq!(ids_of(&|_| false), []);
+    }
+
+    /// However few there are and wherever the last look ended.
+    #[test]
+    fn a_look_gives_no_task_twice() {
+        const COUNT: usize = 100;
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        for _ in 0..COUNT {
+            drop(scheduler.spawn(std::future::pending::<()>()).unwrap());
+        }
+        let registry = &scheduler.shared().registry;
+        for slot in 0..=COUNT {
+            for shard in 0..registry.shards.len() {
+                *registry.next_look.lock() = Place { shard, slot };
+                let some = registry.some(|_| true);
+                let ids: Vec<_> = some
+                    .into_iter()
+                    .map(|task| crate::Coroutine::new(task).id())
+                    .collect();
+                let different: std::collections::BTreeSet<_> = ids.iter().collect();
+                assert_eq!((ids.len(), different.len()), (COUNT, COUNT));
+            }
+        }
     }
 }
