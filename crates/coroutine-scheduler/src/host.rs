@@ -40,6 +40,11 @@ const ATTR_BYTES: u32 = size_of::<libc::sched_attr>() as u32;
 
 /// The attributes of this thread; `None` where the host does not tell.
 fn own_attributes() -> Option<libc::sched_attr> {
+    attributes(THIS_THREAD)
+}
+
+/// Those of a thread of this process.
+fn attributes(thread: libc::pid_t) -> Option<libc::sched_attr> {
     let mut attr = libc::sched_attr {
         size: ATTR_BYTES,
         sched_policy: 0,
@@ -55,7 +60,7 @@ fn own_attributes() -> Option<libc::sched_attr> {
     let outcome = unsafe {
         libc::syscall(
             libc::SYS_sched_getattr,
-            THIS_THREAD,
+            thread,
             &raw mut attr,
             ATTR_BYTES,
             NO_FLAGS,
@@ -90,6 +95,20 @@ pub(crate) fn ask_for_short_turns(ns: u64) -> bool {
         )
     };
     outcome == 0
+}
+
+/// Whether a thread of this process, by its name, has done what
+/// [`ask_for_short_turns`] does, on whatever kernel; `None` if there is none.
+#[cfg(test)]
+pub(crate) fn has_asked_for_short_turns(name: &str) -> Option<bool> {
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    let thread = threads.flatten().find(|thread| {
+        let its_name = std::fs::read_to_string(thread.path().join("comm"));
+        its_name.is_ok_and(|its_name| its_name.trim_end() == name)
+    })?;
+    let number = thread.file_name().to_str()?.parse().ok()?;
+    let flags = attributes(number)?.sched_flags;
+    Some(flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0)
 }
 
 /// Whether a thread of this process runs or would if the host let it, and does

@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
 use crate::clock;
 use crate::coroutine::{Coroutine, CoroutineId};
 use crate::policy::Policy;
@@ -81,6 +83,18 @@ struct Seen {
     asked_ns: u64,
     /// What its thread had used of a processor then.
     asked_cpu_ns: Option<u64>,
+    /// What it counted as running, and when, as it was taken for `RealTime`:
+    /// until it runs something, its new thread is on its way to that.
+    taken: Option<(u64, u64)>,
+}
+
+/// What waits for vCPUs while others are watched.
+#[derive(Clone, Copy)]
+struct Urgency {
+    /// `RealTime` that this vCPU could run waits.
+    waits: bool,
+    /// No vCPU that was taken before is on its way to it.
+    may_take: bool,
 }
 
 /// Turns that it asks the host for. It has a few microseconds to do, on CPUs
@@ -133,13 +147,19 @@ pub(crate) fn run(shared: &Shared) {
             ask_if_stopped(shared, vcpu);
         }
         if shared.config.preemptive {
-            let is_urgent = shared.waits_really(Priority::RealTime);
-            let mut is_any_urgent = is_urgent;
-            for (index, seen) in seen.iter_mut().enumerate() {
+            let mut is_any_urgent = false;
+            for index in 0..seen.len() {
+                // Anew each time: one that was just taken goes to one of them.
+                let n_urgent = shared.n_urgent();
+                let n_coming = n_coming(shared, &seen, now, slice_ns);
                 // Those that stay here wait for nobody else.
                 let waits_here = shared.vcpus[index].pinned_levels().has(Priority::RealTime);
-                is_any_urgent |= waits_here;
-                watch(shared, index, seen, now, is_urgent || waits_here);
+                let urgency = Urgency {
+                    waits: n_urgent > 0 || waits_here,
+                    may_take: n_urgent > n_coming || waits_here,
+                };
+                is_any_urgent |= urgency.waits;
+                watch(shared, index, &mut seen[index], now, urgency);
             }
             if is_any_urgent {
                 next = next.min(now + ANSWER_NS);
@@ -195,29 +215,45 @@ fn ask_if_stopped(shared: &Shared, vcpu: &Vcpu) {
     }
 }
 
+/// How many vCPUs are about to look for work: those in search of it, and those
+/// that were taken for `RealTime` and have run nothing since, for a slice.
+fn n_coming(shared: &Shared, seen: &[Seen], now: u64, slice_ns: u64) -> usize {
+    let is_coming = |(vcpu, seen): (&CachePadded<Vcpu>, &Seen)| {
+        seen.taken.is_some_and(|(running, at)| {
+            vcpu.running.load(Ordering::SeqCst) == running && now.saturating_sub(at) < slice_ns
+        })
+    };
+    let taken = shared.vcpus.iter().zip(seen);
+    taken.filter(|both| is_coming(*both)).count() + shared.idle.n_searching()
+}
+
 /// Looks at what one vCPU runs. While others wait for it, a coroutine is asked
 /// to make way when its slice is over; one that has not answered a slice later
-/// (or, if `is_urgent`, very soon) loses the vCPU.
-fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bool) {
+/// (or very soon, while `RealTime` waits that no other vCPU is on its way to)
+/// loses the vCPU.
+fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, urgency: Urgency) {
     let vcpu = &shared.vcpus[index];
     let running = vcpu.running.load(Ordering::SeqCst);
     if seen.running != running {
         *seen = Seen {
             running,
+            taken: seen.taken,
             ..Seen::default()
         };
     }
     let Some(level) = vcpu.running_level() else {
         return;
     };
-    let is_urgent = is_urgent && level < Priority::RealTime;
+    let is_urgent = urgency.waits && level < Priority::RealTime;
     let Some(slice) = shared.policy.slice(level) else {
         return;
     };
     let slice_ns = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
     let start = vcpu.slice_start_ticks.load(Ordering::Relaxed);
     let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
-    if !is_urgent && (ran_ns < slice_ns || !is_waited_for(shared, vcpu)) {
+    let takes_soon = is_urgent && urgency.may_take;
+    let is_spent = !takes_soon && ran_ns >= slice_ns && is_waited_for(shared, vcpu);
+    if !is_urgent && !is_spent {
         return;
     }
     if seen.asked_ns == 0 {
@@ -227,10 +263,18 @@ fn watch(shared: &Shared, index: usize, seen: &mut Seen, now: u64, is_urgent: bo
         seen.asked_cpu_ns = vcpu.thread().and_then(host::thread_cpu_ns);
         return;
     }
-    let patience_ns = if is_urgent { ANSWER_NS } else { slice_ns };
+    let patience_ns = match (takes_soon, is_spent) {
+        (true, _) => ANSWER_NS,
+        (false, true) => slice_ns,
+        (false, false) => return,
+    };
     let is_late = now.saturating_sub(seen.asked_ns) >= patience_ns;
-    if shared.config.hand_off && is_late && could_answer(vcpu, seen, patience_ns) {
-        shared.take_stuck(index, running);
+    let is_taken = shared.config.hand_off
+        && is_late
+        && could_answer(vcpu, seen, patience_ns)
+        && shared.take_stuck(index, running);
+    if is_taken && takes_soon {
+        seen.taken = Some((vcpu.running.load(Ordering::SeqCst), now));
     }
 }
 
@@ -255,4 +299,82 @@ fn could_answer(vcpu: &Vcpu, seen: &Seen, patience_ns: u64) -> bool {
 /// can run, or anything at all while no vCPU is free.
 fn is_waited_for(shared: &Shared, vcpu: &Vcpu) -> bool {
     vcpu.has_private_work() || (shared.idle.sleepers() == 0 && vcpu.n_ready() > 0)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    fn started(vcpu_count: usize, thread_name: &str) -> CoroutineScheduler {
+        crate::watchdog::end_if_it_hangs();
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count,
+            oversubscribe: true,
+            hand_off: false,
+            thread_name: thread_name.to_owned(),
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        scheduler
+    }
+
+    /// As where the host refuses the barrier by which a maker of work and a
+    /// sleeper see each other: the wake is late, and not lost.
+    #[test]
+    fn a_sleeper_that_missed_a_wake_is_woken_at_the_next_look() {
+        let scheduler = started(2, "late");
+        let shared = scheduler.shared();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stop);
+        // Keeps one vCPU, and the monitor awake.
+        let hog = scheduler.spawn(async move {
+            while !stops.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let busy = loop {
+            let busy = shared
+                .vcpus
+                .iter()
+                .position(|v| v.running_level().is_some());
+            if let Some(busy) = busy
+                && shared.idle.sleepers() == 1 << (1 - busy)
+                && shared.vcpus[1 - busy].is_asleep.load(Ordering::SeqCst) != 0
+            {
+                break busy;
+            }
+            thread::yield_now();
+        };
+        let made = scheduler.create_coroutine(Priority::Normal, 1, async {});
+        let made = made.unwrap();
+        let task = made.task();
+        let then = task.header().state.submit().unwrap();
+        assert_eq!(then, state::Then::Queue);
+        // All of a push but for the wake.
+        shared.vcpus[busy].push_unseen(shared, busy, task);
+        made.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        hog.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn the_monitor_asks_for_short_turns() {
+        let may_ask = thread::spawn(|| host::ask_for_short_turns(TURN_NS));
+        let may_ask = may_ask.join().unwrap();
+        let scheduler = started(1, "short");
+        let monitor = &scheduler.shared().monitor;
+        // Its first look comes afterwards.
+        while monitor.next_look_ns.load(Ordering::SeqCst) == u64::MAX
+            && monitor.is_dormant.load(Ordering::SeqCst) == 0
+        {
+            thread::yield_now();
+        }
+        assert_eq!(host::has_asked_for_short_turns("short-mon"), Some(may_ask));
+    }
 }

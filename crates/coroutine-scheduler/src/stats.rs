@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance;
-use crate::clock::ticks_to_ns;
+use crate::clock::{ticks, ticks_to_ns};
 use crate::stack::StackStats;
 use crate::task::header::add_own;
 
@@ -18,6 +18,8 @@ pub(crate) struct Counters {
     pub(crate) switches: AtomicU64,
     pub(crate) busy_ticks: AtomicU64,
     pub(crate) idle_ticks: AtomicU64,
+    /// When it fell asleep, if it sleeps: idle time that is not booked yet.
+    pub(crate) asleep_since: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) stolen_coroutines: AtomicU64,
     pub(crate) parks: AtomicU64,
@@ -157,12 +159,16 @@ impl VCPUStats {
 impl Counters {
     pub(crate) fn snapshot(&self) -> VCPUStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let time = |counter| Duration::from_nanos(ticks_to_ns(get(counter)));
+        let time = |ticks| Duration::from_nanos(ticks_to_ns(ticks));
+        let asleep_for = match get(&self.asleep_since) {
+            0 => 0,
+            since => ticks().saturating_sub(since),
+        };
         VCPUStats {
             executions: get(&self.executions) + get(&self.weak_executions),
             context_switches: get(&self.switches),
-            busy_time: time(&self.busy_ticks),
-            idle_time: time(&self.idle_ticks),
+            busy_time: time(get(&self.busy_ticks)),
+            idle_time: time(get(&self.idle_ticks) + asleep_for),
             steals: get(&self.steals),
             stolen_coroutines: get(&self.stolen_coroutines),
             parks: get(&self.parks),

@@ -37,7 +37,8 @@ enum Step {
 /// What is done from outside.
 #[derive(Clone, Debug)]
 enum Op {
-    Spawn(Priority, Vec<Step>),
+    /// Pinned to the vCPU, or not.
+    Spawn(Priority, bool, Vec<Step>),
     Run,
     Wake(usize),
     Pause(usize),
@@ -65,7 +66,7 @@ impl Live {
         }
     }
 
-    fn spawn(&mut self, priority: Priority, steps: Vec<Step>) {
+    fn spawn(&mut self, priority: Priority, is_pinned: bool, steps: Vec<Step>) {
         let number = self.handles.len();
         let wakers = Arc::clone(&self.wakers);
         let body = async move {
@@ -81,6 +82,11 @@ impl Live {
             }
         };
         let options = SpawnOptions::new().priority(priority);
+        let options = if is_pinned {
+            options.pinned_to(0)
+        } else {
+            options
+        };
         let handle = self.scheduler.spawn_with(options, body).unwrap();
         self.numbers.insert(handle.id(), number);
         self.handles.push(handle);
@@ -252,8 +258,8 @@ fn check_order(ops: Vec<Op>) {
     for op in ops {
         let n = live.handles.len();
         match op {
-            Op::Spawn(priority, steps) => {
-                live.spawn(priority, steps.clone());
+            Op::Spawn(priority, is_pinned, steps) => {
+                live.spawn(priority, is_pinned, steps.clone());
                 model.spawn(priority, steps);
             }
             Op::Run => {
@@ -307,8 +313,8 @@ fn check_levels(ops: Vec<Op>) {
     };
     for op in ops {
         match op {
-            Op::Spawn(priority, steps) => {
-                live.spawn(priority, steps.clone());
+            Op::Spawn(priority, is_pinned, steps) => {
+                live.spawn(priority, is_pinned, steps.clone());
                 model.spawn(priority, steps);
             }
             Op::Wake(i) => {
@@ -337,7 +343,8 @@ fn priority() -> impl Strategy<Value = Priority> {
 fn ops(step: impl Strategy<Value = Step> + Clone + 'static) -> impl Strategy<Value = Vec<Op>> {
     let steps = prop::collection::vec(step, 0..5);
     let op = prop_oneof![
-        3 => (priority(), steps).prop_map(|(priority, steps)| Op::Spawn(priority, steps)),
+        3 => (priority(), any::<bool>(), steps)
+            .prop_map(|(priority, is_pinned, steps)| Op::Spawn(priority, is_pinned, steps)),
         6 => Just(Op::Run),
         3 => (0..12_usize).prop_map(Op::Wake),
         1 => (0..12_usize).prop_map(Op::Pause),

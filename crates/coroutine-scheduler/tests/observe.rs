@@ -4,9 +4,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::oversubscribed;
+use common::{oversubscribed, started};
 use coroutine_scheduler::trace::chrome_trace;
-use coroutine_scheduler::{CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, yield_now};
+use coroutine_scheduler::{
+    CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, VcpuState, yield_now,
+};
 
 #[test]
 fn the_trace_has_every_run_in_order() {
@@ -89,4 +91,24 @@ fn charged_cycles_count_instead_of_ticks() {
         None,
         "outside of coroutines"
     );
+}
+
+#[test]
+fn a_vcpu_that_sleeps_is_idle_meanwhile() {
+    let scheduler = started(oversubscribed(1));
+    scheduler.spawn(async {}).unwrap().join().unwrap();
+    let sleeps = loop {
+        let stats = scheduler.get_stats().vcpus[0];
+        if scheduler.vcpus()[0].state == VcpuState::Idle {
+            break stats;
+        }
+        std::thread::yield_now();
+    };
+    let start = std::time::Instant::now();
+    while start.elapsed() < std::time::Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+    let later = scheduler.get_stats().vcpus[0];
+    assert!(later.idle_time > sleeps.idle_time, "{later:?}");
+    assert_eq!(later.executions, sleeps.executions);
 }

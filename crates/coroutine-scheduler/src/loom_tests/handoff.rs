@@ -97,6 +97,25 @@ fn one_that_asks_again_takes_at_most_once() {
 }
 
 #[test]
+fn who_finds_nobody_to_give_a_vcpu_to_keeps_it() {
+    explore(3, || {
+        let held = Held::new();
+        let theirs = Arc::clone(&held);
+        let taker = thread::spawn(move || theirs.take());
+        let is_held = held.poll(|held| {
+            let next = held.grip.give_away(&held.idle, || {
+                held.core.touch();
+                None::<()>
+            });
+            assert_eq!(next, None);
+        });
+        let is_taken = taker.join().unwrap();
+        assert_ne!(is_held, is_taken);
+        held.core.count();
+    });
+}
+
+#[test]
 fn who_gives_a_vcpu_away_does_so_once() {
     explore(3, || {
         let held = Held::new();
@@ -104,7 +123,12 @@ fn who_gives_a_vcpu_away_does_so_once() {
         let taker = thread::spawn(move || theirs.take());
         let given = AtomicU32::new(0);
         let is_held = held.poll(|held| {
-            if held.grip.give_away(&held.idle) {
+            let next = held.grip.give_away(&held.idle, || {
+                // As making a thread for it: the vCPU cannot be taken meanwhile.
+                held.core.touch();
+                Some(())
+            });
+            if next.is_some() {
                 // On behalf of the next holder.
                 held.core.touch();
                 given.fetch_add(1, Ordering::Relaxed);

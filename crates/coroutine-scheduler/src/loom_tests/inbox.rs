@@ -10,7 +10,7 @@ use crate::vcpu::inbox::Inbox;
 
 fn empty(inbox: &Inbox<u32>, deques: &[Worker<u32>; 3], got: &mut Vec<u32>) {
     if !inbox.seems_empty() {
-        inbox.empty_into(deques, |level| {
+        inbox.empty_into(deques, |level, _| {
             assert!(!deques[level.level()].is_empty(), "it came with something");
         });
     }

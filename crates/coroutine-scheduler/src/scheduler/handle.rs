@@ -270,15 +270,11 @@ impl SchedulerHandle {
         }
     }
 
-    /// Each vCPU and its busy share.
+    /// Each vCPU and its busy share, 0 to 1, since the balancer looked last: once
+    /// started it does so every 100 ms.
     #[must_use]
     pub fn get_load_balance_status(&self) -> Vec<(usize, f64)> {
-        let shares = self
-            .shared
-            .vcpus
-            .iter()
-            .map(|v| v.counters.snapshot().utilization());
-        shares.enumerate().collect()
+        self.shared.busy_shares().into_iter().enumerate().collect()
     }
 
     /// Counters and distributions, now.

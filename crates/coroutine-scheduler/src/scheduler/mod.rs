@@ -112,6 +112,7 @@ impl CoroutineScheduler {
             shared.vcpus.iter().for_each(|vcpu| vcpu.release());
             return Err(StartError::NotNew);
         }
+        shared.note_niceness();
         let mut started = Ok(());
         for index in 0..shared.vcpus.len() {
             let body = move |shared: &Shared| shared.vcpu_thread(index);
@@ -227,7 +228,12 @@ impl Drop for CoroutineScheduler {
             return shut_down(self.shared());
         }
         let shared = Arc::clone(self.shared());
-        let ends = thread::Builder::new().spawn(move || shut_down(&shared));
+        let name = format!("{}-end", shared.config.thread_name);
+        let ends = thread::Builder::new().name(name).spawn(move || {
+            // Refused, it is slower; nothing else changes.
+            let _is_restored = shared.restore_niceness();
+            shut_down(&shared);
+        });
         // Without a thread for it, its own threads keep it as it is.
         drop(ends);
     }

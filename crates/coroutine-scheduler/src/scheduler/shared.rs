@@ -54,8 +54,35 @@ pub(crate) struct Shared {
     pub(super) watchers: Watchers,
     pub(super) n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
+    last_balance: Mutex<Look>,
     pub(super) n_balances: AtomicU64,
     pub(super) n_migrations: AtomicU64,
+}
+
+/// What the balancer saw at a look.
+#[derive(Debug)]
+struct Look {
+    ticks: u64,
+    /// Of each vCPU, ticks in coroutines.
+    busy: Vec<u64>,
+}
+
+impl Look {
+    fn at(vcpus: &[CachePadded<Vcpu>], now: u64) -> Look {
+        Look {
+            ticks: now,
+            busy: vcpus.iter().map(|vcpu| vcpu.busy_ticks(now)).collect(),
+        }
+    }
+
+    fn shares(&self, vcpus: &[CachePadded<Vcpu>], now: u64) -> Vec<f64> {
+        let ticks = now.saturating_sub(self.ticks).max(1) as f64;
+        let vcpus = vcpus.iter().zip(&self.busy);
+        vcpus
+            .map(|(vcpu, before)| vcpu.busy_ticks(now).saturating_sub(*before) as f64)
+            .map(|busy| (busy / ticks).min(1.0))
+            .collect()
+    }
 }
 
 /// Equals of the `RealTime` heap are numbered upwards from here, and downwards
@@ -223,6 +250,10 @@ impl Shared {
             watchers: Watchers::default(),
             n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
+            last_balance: Mutex::new(Look {
+                ticks: clock::ticks(),
+                busy: vec![0; n_vcpus],
+            }),
             n_balances: AtomicU64::new(0),
             n_migrations: AtomicU64::new(0),
             config,
@@ -354,6 +385,14 @@ impl Shared {
         self.waits(level) && self.vcpus.iter().any(|vcpu| vcpu.has_stealable(level))
     }
 
+    /// How many `RealTime` coroutines wait that any vCPU may take.
+    pub(crate) fn n_urgent(&self) -> usize {
+        if !self.waits(Priority::RealTime) {
+            return 0;
+        }
+        self.vcpus.iter().map(|vcpu| vcpu.n_urgent()).sum()
+    }
+
     /// Every 100 ms: moves homes if the vCPUs' shares are far apart.
     pub(crate) fn balance_by_time(&self) {
         if self.config.enable_load_balancing && self.policy.balances() {
@@ -361,12 +400,20 @@ impl Shared {
         }
     }
 
+    /// Each vCPU's busy share since the balancer looked last, 0 to 1: what was
+    /// before says nothing of where there is room now.
+    pub(super) fn busy_shares(&self) -> Vec<f64> {
+        self.last_balance.lock().shares(&self.vcpus, clock::ticks())
+    }
+
     pub(super) fn balance(&self) -> usize {
-        let utilizations: Vec<f64> = self
-            .vcpus
-            .iter()
-            .map(|vcpu| vcpu.counters.snapshot().utilization())
-            .collect();
+        let utilizations = {
+            let mut last = self.last_balance.lock();
+            let now = clock::ticks();
+            let shares = last.shares(&self.vcpus, now);
+            *last = Look::at(&self.vcpus, now);
+            shares
+        };
         if !balance::should_balance(&utilizations, self.config.load_balance_threshold) {
             return 0;
         }
@@ -408,5 +455,42 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::task::header::add_own;
+    use crate::{CoroutineScheduler, yield_now};
+
+    /// Once a vCPU has been busy for long, and later another one.
+    #[test]
+    fn homes_move_by_what_vcpus_did_lately() {
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let shared = scheduler.shared();
+        let works = |vcpu: usize, ms: u64| {
+            let ticks = clock::ns_to_ticks(ms * 1_000_000);
+            add_own(&shared.vcpus[vcpu].counters.busy_ticks, ticks);
+        };
+        let body = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        let moves = scheduler.spawn(body).unwrap();
+        works(0, 3_600_000);
+        let home = || moves.info().assigned_vcpu.unwrap();
+        scheduler.migrate_coroutine(moves.id(), 0).unwrap();
+        assert_eq!((shared.balance(), home()), (1, 1));
+        works(1, 100);
+        assert_eq!((shared.balance(), home()), (1, 0));
+        assert_eq!(shared.balance(), 0, "neither has done anything since");
+        assert_eq!(scheduler.get_stats().load_balances, 2);
     }
 }

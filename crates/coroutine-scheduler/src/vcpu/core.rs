@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::handoff::Left;
 use super::idle::Rest;
 use super::local::{Local, Turn, enter};
-use super::{N_DEQUES, Vcpu};
+use super::{AT_HEAD, N_DEQUES, Vcpu};
 use crate::clock;
 use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue, pick_ready};
@@ -40,7 +40,8 @@ pub(crate) struct Core {
     /// `Shared::waiting`.
     marks: Cell<LevelSet>,
     lifo: Cell<Option<TaskRef>>,
-    lifo_run: Cell<u8>,
+    /// By level: how many ran in a row from it.
+    lifo_runs: [Cell<u8>; N_DEQUES],
     /// A task ends: who is woken meanwhile has waited for it.
     is_ending: Cell<bool>,
     /// The heads of the queues, the very first one at the end: those whose turn
@@ -67,7 +68,7 @@ impl Core {
             deques: std::array::from_fn(|_| Worker::new_fifo()),
             marks: Cell::new(LevelSet::EMPTY),
             lifo: Cell::new(None),
-            lifo_run: Cell::new(0),
+            lifo_runs: Default::default(),
             is_ending: Cell::new(false),
             heads: RefCell::default(),
             head_marks: Cell::new(LevelSet::EMPTY),
@@ -184,7 +185,9 @@ impl Local<'_> {
         if header.traits.is_pinned {
             let home = header.assigned().unwrap_or(core.index);
             header.assign(home);
-            self.shared().vcpus[home].push_pinned(task, level, false);
+            let shared = self.shared();
+            let urgent_order = shared.urgent_order(level, false);
+            shared.vcpus[home].push_pinned(task, level, false, urgent_order);
             if home != core.index {
                 self.shared().idle.light_barrier();
             }
@@ -231,6 +234,7 @@ impl Local<'_> {
     fn push(&self, task: TaskRef, level: Priority) {
         let core = self.core();
         core.deques[level.level()].push(task);
+        self.vcpu().note_queued(level.level(), 1);
         self.mark(level);
         self.shared().idle.light_barrier();
         self.shared().wake_sleeper();
@@ -333,27 +337,20 @@ impl Local<'_> {
         }
     }
 
-    /// The next one of a level from this vCPU's own queues.
+    /// The next one of a level from this vCPU's own queues: whose turn was
+    /// interrupted, a few times who was woken last, and then whoever came first,
+    /// whether it may be stolen or not.
     fn pop(&self, level: Priority) -> Option<TaskRef> {
         let core = self.core();
         let vcpu = self.vcpu();
-        let mut pinned_first = core.n_runs.get() & 1 == 0;
-        if level == Priority::RealTime && vcpu.pinned_levels().has(level) {
-            // Those with deadlines go by them, wherever they are.
-            pinned_first = match vcpu.urgent_deadlines() {
-                (pinned, other) if pinned == other => pinned_first,
-                (pinned, other) => pinned < other,
-            };
-        }
-        let pinned = || {
-            let any = vcpu.pinned_levels().has(level);
-            any.then(|| vcpu.pop_pinned(level)).flatten()
-        };
-        if pinned_first && let Some(task) = pinned() {
-            return Some(task);
-        }
         if level == Priority::RealTime {
-            return vcpu.pop_urgent().or_else(pinned);
+            // By their deadlines, wherever they are.
+            let pinned = vcpu.pop_pinned_if(level, |one| one.urgency() < vcpu.first_urgent());
+            let other = pinned.or_else(|| vcpu.pop_urgent());
+            return other.or_else(|| vcpu.pop_pinned(level));
+        }
+        if let Some(task) = vcpu.pop_pinned_if(level, |one| one.order == AT_HEAD) {
+            return Some(task);
         }
         if core.head_marks.get().has(level) {
             return self.pop_head(level);
@@ -362,24 +359,24 @@ impl Local<'_> {
             .lifo
             .get()
             .filter(|task| task.header().level() == level);
-        let deque = &core.deques[level.level()];
-        if lifo.is_some() && core.lifo_run.get() < LIFO_RUN_MAX {
-            core.lifo_run.set(core.lifo_run.get() + 1);
+        let index = level.level();
+        let lifo_run = &core.lifo_runs[index];
+        if lifo.is_some() && lifo_run.get() < LIFO_RUN_MAX {
+            lifo_run.set(lifo_run.get() + 1);
             return self.take_lifo();
         }
-        core.lifo_run.set(0);
+        lifo_run.set(0);
+        if let Some(task) = vcpu.pop_pinned_if(level, |one| one.order <= vcpu.n_left(index)) {
+            return Some(task);
+        }
         let popped = if core.marks.get().has(level) {
-            deque.pop()
+            core.deques[index].pop()
         } else {
             None
         };
-        popped.or_else(|| {
-            if lifo.is_some() {
-                self.take_lifo()
-            } else {
-                pinned()
-            }
-        })
+        // Thieves may have taken from the inbox who came before it.
+        let other = popped.or_else(|| vcpu.pop_pinned(level));
+        other.or_else(|| lifo.and_then(|_| self.take_lifo()))
     }
 
     fn take_lifo(&self) -> Option<TaskRef> {
@@ -421,7 +418,10 @@ impl Local<'_> {
     fn empty_inbox(&self) {
         let vcpu = self.vcpu();
         let deques = &self.core().deques;
-        vcpu.inbox.empty_into(deques, |level| self.mark(level));
+        vcpu.inbox.empty_into(deques, |level, n| {
+            vcpu.note_queued(level.level(), n);
+            self.mark(level);
+        });
     }
 
     /// Takes work of one level from another vCPU.
@@ -465,6 +465,7 @@ impl Local<'_> {
         let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         let more = deque.len().saturating_sub(before);
         if more > 0 {
+            self.vcpu().note_queued(index, more);
             self.mark(level);
         }
         let counters = &self.vcpu().counters;
@@ -722,7 +723,9 @@ impl Local<'_> {
         core.n_wakes.set(core.n_wakes.get().wrapping_add(1));
         let level = place.level;
         if header.traits.is_pinned {
-            self.vcpu().push_pinned(task, level, place.at_head);
+            let urgent_order = self.shared().urgent_order(level, place.at_head);
+            self.vcpu()
+                .push_pinned(task, level, place.at_head, urgent_order);
             return;
         }
         if level == Priority::RealTime {
@@ -737,6 +740,7 @@ impl Local<'_> {
         // Alone it will be back at once: nobody has to be woken for it.
         let is_alone = core.lifo.get().is_none() && deque.is_empty();
         deque.push(task);
+        self.vcpu().note_queued(level.level(), 1);
         self.mark(level);
         if !is_alone {
             self.shared().idle.light_barrier();
@@ -905,7 +909,10 @@ impl Rest for Local<'_> {
             (next_ns != u64::MAX).then(|| Duration::from_nanos(wait_ns))
         };
         self.account_idle();
+        let asleep_since = &vcpu.counters.asleep_since;
+        asleep_since.store(self.core().last_ticks.get(), Ordering::Relaxed);
         let was_woken = vcpu.parker.park(timeout);
+        asleep_since.store(0, Ordering::Relaxed);
         add_own(&vcpu.counters.parks, 1);
         self.awake();
         self.account_idle();

@@ -162,15 +162,25 @@ impl Grip {
         }
     }
 
-    /// The holder itself gives the vCPU away, in the middle of a poll; `false`
-    /// if it is lost already.
-    pub(crate) fn give_away(&self, idle: &IdleSet) -> bool {
+    /// The holder itself gives the vCPU away, in the middle of a poll, to what
+    /// `find_next` gives while it still has it; `None` if that is nothing, or
+    /// the vCPU is lost already.
+    pub(crate) fn give_away<T>(
+        &self,
+        idle: &IdleSet,
+        find_next: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
         if !self.tighten(idle) {
-            return false;
+            return None;
         }
-        // A taker may be between its steps: what it then settles fails.
-        self.hold.swap(TAKEN, Ordering::AcqRel);
-        true
+        let next = find_next();
+        if next.is_some() {
+            // A taker may be between its steps: what it then settles fails.
+            self.hold.swap(TAKEN, Ordering::AcqRel);
+        } else {
+            self.loosen();
+        }
+        next
     }
 }
 

@@ -6,8 +6,8 @@
 //! many as are needed, up to a limit, and one stays parked for each vCPU.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ pub(crate) struct Handoffs {
     /// Coroutines on weak threads.
     stuck: Mutex<Vec<CoroutineId>>,
     n_threads: AtomicUsize,
+    /// Of the scheduler's threads, once it was started.
+    niceness: OnceLock<i32>,
 }
 
 #[derive(Debug, Default)]
@@ -60,15 +62,32 @@ impl Shared {
     /// another one.
     pub(crate) fn vcpu_thread(&self, mut vcpu: usize) {
         let _entered = self.tokio.enter();
-        let niceness = getpriority_process(None).ok();
         while super::run(self, vcpu) == Left::Lost {
-            if !restore_niceness(niceness) {
+            // Refused by the host: a nicer thread should have no vCPU.
+            if !self.restore_niceness() {
                 return;
             }
             match self.wait_as_spare() {
                 Some(next) => vcpu = next,
                 None => return,
             }
+        }
+    }
+
+    /// Notes the niceness of this thread for those that it is about to make.
+    pub(crate) fn note_niceness(&self) {
+        if let Ok(niceness) = getpriority_process(None) {
+            self.handoffs.niceness.get_or_init(|| niceness);
+        }
+    }
+
+    /// Makes this thread, which was weak or made by a weak one, as nice as the
+    /// scheduler's threads are; whether it is.
+    pub(crate) fn restore_niceness(&self) -> bool {
+        match (self.handoffs.niceness.get(), getpriority_process(None)) {
+            (Some(&own), Ok(now)) => now == own || setpriority_process(None, own).is_ok(),
+            // Where it cannot be read it was not changed either.
+            _ => true,
         }
     }
 
@@ -147,13 +166,10 @@ impl Shared {
 
     /// The holder of a vCPU gives it away: it is going to block.
     pub(crate) fn give_away(&self, index: usize, grip: &Grip) {
-        let Some(spare) = self.admit_spare() else {
-            return;
-        };
-        if grip.give_away(&self.idle) {
+        // Only where it has the vCPU: a weak thread is nicer than others, and
+        // so would be the threads that it makes.
+        if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare()) {
             self.hand_to(&self.vcpus[index], index, spare);
-        } else {
-            self.keep_spare(spare);
         }
     }
 
@@ -237,16 +253,6 @@ impl Shared {
 
     pub(crate) fn note_unstuck(&self, id: CoroutineId) {
         self.handoffs.stuck.lock().retain(|stuck| *stuck != id);
-    }
-}
-
-/// Gives this thread the niceness back that it began with; `false` if the host
-/// does not let it: then the thread should end.
-fn restore_niceness(began_with: Option<i32>) -> bool {
-    match (began_with, getpriority_process(None)) {
-        (Some(old), Ok(now)) => now == old || setpriority_process(None, old).is_ok(),
-        // Where it cannot be read it was not changed either.
-        _ => true,
     }
 }
 

@@ -207,6 +207,11 @@ impl IdleSet {
         }
     }
 
+    /// How many look for work, or are being woken to.
+    pub(crate) fn n_searching(&self) -> usize {
+        self.n_searching.load(Ordering::SeqCst) as usize
+    }
+
     pub(crate) fn sleepers(&self) -> u64 {
         self.sleepers.load(Ordering::SeqCst)
     }

@@ -56,20 +56,29 @@ impl<T> Inbox<T> {
         self.queues[level.level()].is_empty()
     }
 
+    pub(crate) fn len_of(&self, level: Priority) -> usize {
+        self.queues[level.level()].len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queues.iter().map(Injector::len).sum()
     }
 
     /// The owner takes what is there into its deques, in the order it came, and
-    /// hears of each level that had something. A flood is taken in parts, for
+    /// hears of each level that had something, and how much. A flood is taken in parts, for
     /// others to help.
-    pub(crate) fn empty_into(&self, deques: &[Worker<T>; N_DEQUES], had_some: impl Fn(Priority)) {
+    pub(crate) fn empty_into(
+        &self,
+        deques: &[Worker<T>; N_DEQUES],
+        had_some: impl Fn(Priority, usize),
+    ) {
         let marks = self.marks.swap(0, Ordering::SeqCst);
         for (level, (queue, deque)) in self.queues.iter().zip(deques).enumerate() {
             if marks >> level & 1 == 0 {
                 continue;
             }
             let mut n_batches = 0;
+            let before = deque.len();
             while n_batches < BATCHES_MAX {
                 match queue.steal_batch(deque) {
                     Steal::Success(()) => n_batches += 1,
@@ -78,7 +87,9 @@ impl<T> Inbox<T> {
                 }
             }
             if n_batches > 0 {
-                had_some(Priority::ALL[level]);
+                // Less what thieves take meanwhile.
+                let n = deque.len().saturating_sub(before);
+                had_some(Priority::ALL[level], n);
             }
             if n_batches == BATCHES_MAX && !queue.is_empty() {
                 self.marks.fetch_or(1 << level, Ordering::SeqCst);

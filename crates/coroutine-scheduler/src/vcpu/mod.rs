@@ -46,6 +46,7 @@ use crate::scheduler::Shared;
 use crate::stats::{Counters, VcpuState};
 use crate::sync::{Stealer, order_of_accesses};
 use crate::task::TaskRef;
+use crate::task::header::add_own;
 use crate::timer::TimerList;
 use crate::trace::Ring;
 use inbox::Inbox;
@@ -68,8 +69,11 @@ pub(crate) struct Vcpu {
     inbox: Inbox<TaskRef>,
     realtime: Mutex<BinaryHeap<Urgent>>,
     /// By level.
-    pinned: Mutex<[VecDeque<TaskRef>; 4]>,
+    pinned: Mutex<[VecDeque<Pinned>; 4]>,
     pinned_marks: AtomicU8,
+    /// By level: how many its deque has been given so far, and one. Its thread
+    /// writes.
+    n_queued: [AtomicU64; N_DEQUES],
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
     /// Started stacks, which keep the thread at this vCPU.
@@ -101,6 +105,18 @@ struct Urgent {
     task: TaskRef,
 }
 
+/// One that stays here, and its place among its equals that do not.
+#[derive(Debug)]
+struct Pinned {
+    /// It is next once so many have left the deque of its level; of `RealTime`,
+    /// the order of [`Urgent`].
+    order: u64,
+    task: TaskRef,
+}
+
+/// Before all that are in the deque.
+const AT_HEAD: u64 = 0;
+
 impl Ord for Urgent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         // The heap gives the greatest.
@@ -123,6 +139,7 @@ impl Vcpu {
             realtime: Mutex::default(),
             pinned: Mutex::default(),
             pinned_marks: AtomicU8::new(0),
+            n_queued: [const { AtomicU64::new(AT_HEAD + 1) }; N_DEQUES],
             timers: Arc::default(),
             parker: Parker::default(),
             n_stacks: AtomicUsize::new(0),
@@ -194,6 +211,16 @@ impl Vcpu {
         deques + inboxes + usize::from(self.running_level().is_some())
     }
 
+    /// Ticks in coroutines until `now`, those of what it runs included.
+    pub(crate) fn busy_ticks(&self, now: u64) -> u64 {
+        let ended = self.counters.busy_ticks.load(Ordering::Relaxed);
+        if self.running_level().is_none() {
+            return ended;
+        }
+        let start = self.slice_start_ticks.load(Ordering::Relaxed);
+        ended + now.saturating_sub(start)
+    }
+
     /// The level of what it runs.
     pub(crate) fn running_level(&self) -> Option<Priority> {
         let byte = self.running.load(Ordering::Acquire) & 0xff;
@@ -219,6 +246,10 @@ impl Vcpu {
         });
     }
 
+    pub(crate) fn n_urgent(&self) -> usize {
+        self.realtime.lock().len()
+    }
+
     fn pop_urgent(&self) -> Option<TaskRef> {
         self.realtime.lock().pop().map(|urgent| urgent.task)
     }
@@ -226,6 +257,14 @@ impl Vcpu {
     /// Something is here for its own thread only.
     fn has_own_work(&self) -> bool {
         self.pinned_marks.load(Ordering::SeqCst) != 0
+    }
+
+    /// Queues a `Normal` task and marks it, and wakes nobody for it.
+    #[cfg(test)]
+    pub(crate) fn push_unseen(&self, shared: &Shared, index: usize, task: TaskRef) {
+        task.header().assign(index);
+        self.inbox.push(task, Priority::Normal);
+        shared.mark_waiting(index, Priority::Normal);
     }
 
     /// Something of a level is here for whoever takes it.
@@ -242,51 +281,86 @@ impl Vcpu {
         self.n_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
     }
 
-    fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool) {
+    /// The deque of a level has been given so many more. For its thread.
+    #[inline]
+    fn note_queued(&self, level: usize, n: usize) {
+        add_own(&self.n_queued[level], n as u64);
+    }
+
+    /// How many have left the deque of a level, and one: by thieves, too.
+    fn n_left(&self, level: usize) -> u64 {
+        let n_queued = self.n_queued[level].load(Ordering::Relaxed);
+        n_queued.saturating_sub(self.stealers[level].len() as u64)
+    }
+
+    /// Behind those of its level that are in the deque and the inbox by now, or
+    /// before them; of `RealTime`, by deadline and `urgent_order`.
+    fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool, urgent_order: u64) {
         let mut queues = self.pinned.lock();
         let queue = &mut queues[level.level()];
         if level == Priority::RealTime {
-            let deadline = task.header().deadline_ns();
-            let place = queue.partition_point(|other| {
-                let other = other.header().deadline_ns();
-                other < deadline || (other == deadline && !at_head)
-            });
-            queue.insert(place, task);
+            let pinned = Pinned {
+                order: urgent_order,
+                task,
+            };
+            let place = queue.partition_point(|other| other.urgency() < pinned.urgency());
+            queue.insert(place, pinned);
         } else if at_head {
-            queue.push_front(task);
+            let order = AT_HEAD;
+            queue.push_front(Pinned { order, task });
         } else {
-            queue.push_back(task);
+            let n_queued = self.n_queued[level.level()].load(Ordering::Relaxed);
+            let order = n_queued + self.inbox.len_of(level) as u64;
+            queue.push_back(Pinned { order, task });
         }
         self.pinned_marks
             .fetch_or(1 << level.level(), Ordering::SeqCst);
     }
 
     fn pop_pinned(&self, level: Priority) -> Option<TaskRef> {
+        self.pop_pinned_if(level, |_| true)
+    }
+
+    /// The first one that stays here, if it `is_next`.
+    fn pop_pinned_if(
+        &self,
+        level: Priority,
+        is_next: impl FnOnce(&Pinned) -> bool,
+    ) -> Option<TaskRef> {
+        if !self.pinned_levels().has(level) {
+            return None;
+        }
         let mut queues = self.pinned.lock();
         let queue = &mut queues[level.level()];
-        let task = queue.pop_front();
+        if !is_next(queue.front()?) {
+            return None;
+        }
+        let pinned = queue.pop_front()?;
         if queue.is_empty() {
             self.pinned_marks
                 .fetch_and(!(1 << level.level()), Ordering::SeqCst);
         }
-        task
+        Some(pinned.task)
     }
 
-    /// The first deadlines of `RealTime`: of those that stay here, and of the
-    /// others; [`u64::MAX`] without any.
-    fn urgent_deadlines(&self) -> (u64, u64) {
-        let pinned = {
-            let queues = self.pinned.lock();
-            let first = queues[Priority::RealTime.level()].front();
-            first.map_or(u64::MAX, |task| task.header().deadline_ns())
-        };
-        let other = self.realtime.lock();
-        let other = other.peek().map_or(u64::MAX, |urgent| urgent.deadline_ns);
-        (pinned, other)
+    /// Deadline and order of the first `RealTime` one that any vCPU may take;
+    /// without any, of one behind all others.
+    fn first_urgent(&self) -> (u64, u64) {
+        let realtime = self.realtime.lock();
+        realtime.peek().map_or((u64::MAX, u64::MAX), |urgent| {
+            (urgent.deadline_ns, urgent.order)
+        })
     }
 
     pub(crate) fn pinned_levels(&self) -> LevelSet {
         LevelSet::from_bits(self.pinned_marks.load(Ordering::Relaxed))
+    }
+}
+
+impl Pinned {
+    /// Less is earlier, as for [`Urgent`].
+    fn urgency(&self) -> (u64, u64) {
+        (self.task.header().deadline_ns(), self.order)
     }
 }
 
@@ -350,7 +424,7 @@ impl Shared {
         header.assign(target);
         let vcpu = &self.vcpus[target];
         if header.traits.is_pinned {
-            vcpu.push_pinned(task, level, false);
+            vcpu.push_pinned(task, level, false, self.urgent_order(level, false));
             self.wake_vcpu_for(target, level);
         } else {
             if level == Priority::RealTime {
@@ -384,6 +458,16 @@ impl Shared {
     fn see_boost_of_woken(&self, task: TaskRef) {
         if self.policy_counts {
             self.see_boost(task);
+        }
+    }
+
+    /// The place of a pinned one among `RealTime` equals; other levels have
+    /// none in common.
+    fn urgent_order(&self, level: Priority, at_head: bool) -> u64 {
+        match (level, at_head) {
+            (Priority::RealTime, false) => self.next_order(),
+            (Priority::RealTime, true) => self.order_at_head(),
+            _ => 0,
         }
     }
 
