@@ -297,17 +297,26 @@ mod tests {
 
     use super::*;
 
+    /// A scheduler of one vCPU, with so many coroutines that never end.
+    fn with_waiting(count: usize) -> CoroutineScheduler {
+        let config = SchedulerConfig {
+            vcpu_count: 1,
+            ..SchedulerConfig::default()
+        };
+        let scheduler = CoroutineScheduler::new(config).unwrap();
+        for _ in 0..count {
+            drop(scheduler.spawn(std::future::pending::<()>()).unwrap());
+        }
+        scheduler
+    }
+
     /// The 16,777,215 uses of a slot, but for those in the middle.
     #[test]
     fn an_id_comes_once_however_many_are_spawned() {
         const N_SPAWNS: usize = 100;
         for _ in 0..3 {
             // Each registry begins elsewhere.
-            let scheduler = CoroutineScheduler::new(SchedulerConfig {
-                vcpu_count: 1,
-                ..SchedulerConfig::default()
-            })
-            .unwrap();
+            let scheduler = with_waiting(0);
             let registry = &scheduler.shared().registry;
             let mut ids = std::collections::BTreeSet::new();
             for i in 0..N_SPAWNS {
@@ -339,14 +348,7 @@ mod tests {
     #[test]
     fn looks_are_bounded_and_see_all_in_turn() {
         const COUNT: usize = 3 * TASKS_A_LOOK + 7;
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 1,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        for _ in 0..COUNT {
-            drop(scheduler.spawn(std::future::pending::<()>()).unwrap());
-        }
+        let scheduler = with_waiting(COUNT);
         let registry = &scheduler.shared().registry;
         let ids_of = |are_meant: &dyn Fn(TaskRef) -> bool| -> Vec<_> {
             let some = registry.some(are_meant).into_iter();
@@ -366,14 +368,7 @@ mod tests {
     #[test]
     fn a_look_gives_no_task_twice() {
         const COUNT: usize = 100;
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 1,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        for _ in 0..COUNT {
-            drop(scheduler.spawn(std::future::pending::<()>()).unwrap());
-        }
+        let scheduler = with_waiting(COUNT);
         let registry = &scheduler.shared().registry;
         for slot in 0..=COUNT {
             for shard in 0..registry.shards.len() {
