@@ -53,6 +53,9 @@ use program::{Answer, Contestant, Figures, Program, Scale};
 struct Cli {
     /// Programs whose name contains this.
     filter: Option<String>,
+    /// Only these schedulers, by their names.
+    #[arg(long)]
+    only: Vec<String>,
     /// Measured rounds; one more warms up.
     #[arg(long, default_value_t = 9)]
     rounds: u32,
@@ -114,6 +117,16 @@ fn run(cli: &Cli) -> Result<(), String> {
     ];
     if let Some(path) = &cli.go {
         contestants.push(others::go(path.clone(), cli.workers));
+    }
+    if !cli.only.is_empty() {
+        let names: Vec<&str> = contestants.iter().map(|one| one.name()).collect();
+        if let Some(other) = cli.only.iter().find(|name| !names.contains(&name.as_str())) {
+            return Err(format!(
+                "no scheduler is named {other}: {}",
+                names.join(", ")
+            ));
+        }
+        contestants.retain(|one| cli.only.iter().any(|name| name == one.name()));
     }
     let scale = Scale {
         is_quick: cli.quick,

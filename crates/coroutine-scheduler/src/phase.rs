@@ -15,9 +15,10 @@
 //! ```
 //!
 //! Registering is under a lock that step 2 of `close` takes, too: so it sees the
-//! coroutine or the spawn sees CLOSING. Of those who unregister in different
-//! shards, each fences before it looks whether any is left, and the last one to
-//! do so sees all.
+//! coroutine or the spawn sees CLOSING. Who unregisters counts the end first, and
+//! then changes a word that step 2 changes, too: so it counts the end, or who
+//! unregisters sees CLOSING. Of those who unregister at the same time, each fences
+//! before it looks whether any is left, and the last one to do so sees all.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 

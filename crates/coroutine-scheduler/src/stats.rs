@@ -24,7 +24,6 @@ pub(crate) struct Counters {
     pub(crate) stolen_coroutines: AtomicU64,
     pub(crate) parks: AtomicU64,
     pub(crate) preemptions: AtomicU64,
-    pub(crate) ended: AtomicU64,
     pub(crate) inversions: AtomicU64,
     pub(crate) deadline_misses: AtomicU64,
     pub(crate) latency: Histogram,
@@ -157,7 +156,7 @@ impl VCPUStats {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self) -> VCPUStats {
+    pub(crate) fn snapshot(&self, ended: u64) -> VCPUStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |ticks| Duration::from_nanos(ticks_to_ns(ticks));
         let asleep_for = match get(&self.asleep_since) {
@@ -173,7 +172,7 @@ impl Counters {
             stolen_coroutines: get(&self.stolen_coroutines),
             parks: get(&self.parks),
             preemptions: get(&self.preemptions),
-            ended: get(&self.ended),
+            ended,
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::task::state::{State, Then};
 use crate::task::{JoinHandle, TaskRef};
 use crate::vcpu::park::Parker;
 
+/// The place in the registry of threads that are no vCPU, of which there are two.
+const OTHERS: usize = 2;
+
 struct Scheduler {
     phase: Phase,
     registry: Registry,
@@ -27,7 +30,7 @@ impl Scheduler {
     fn new() -> Arc<Scheduler> {
         Arc::new(Scheduler {
             phase: Phase::new(),
-            registry: Registry::new(2, 10),
+            registry: Registry::new(2, 1, 10),
             parker: Parker::default(),
             n_over: Count::default(),
         })
@@ -60,14 +63,14 @@ impl Scheduler {
 
     fn abort(&self, task: TaskRef) {
         if task.header().state.abort() == Ok(Then::Queue) {
-            self.end(task);
+            self.end(task, OTHERS);
         }
     }
 
     /// As `Shared::end`, with the task in hand.
-    fn end(&self, task: TaskRef) {
+    fn end(&self, task: TaskRef, place: usize) {
         task.close();
-        self.registry.remove(task.header().id());
+        self.registry.remove(task.header().id(), place);
         task.finish_and_release();
         self.note_end();
     }
@@ -108,7 +111,7 @@ fn the_last_to_end_is_noticed_once() {
             .map(|shard| {
                 let (task, handle) = scheduler.add(shard, State::ready());
                 let theirs = Arc::clone(&scheduler);
-                (thread::spawn(move || theirs.end(task)), handle)
+                (thread::spawn(move || theirs.end(task, shard)), handle)
             })
             .unzip();
         scheduler.shut_down();
@@ -153,5 +156,29 @@ fn two_shutdowns_end_it_once() {
         other.join().unwrap();
         scheduler.assert_empty();
         assert!(waits.is_finished());
+    });
+}
+
+/// Whoever looks keeps what it sees; who ends it meanwhile waits.
+#[test]
+fn a_look_beside_an_end_sees_no_freed_task() {
+    explore(3, || {
+        let scheduler = Scheduler::new();
+        let (task, handle) = scheduler.add(0, State::ready());
+        // The registry's reference is the only one.
+        drop(handle);
+        let theirs = Arc::clone(&scheduler);
+        let end = thread::spawn(move || theirs.end(task, 1));
+        for task in scheduler.registry.some(|_| true) {
+            assert!(task.header().state.has_references());
+            task.release();
+        }
+        end.join().unwrap();
+        assert_eq!(scheduler.registry.count(), 0);
+        // The slot is free again.
+        let (task, _handle) = scheduler.add(0, State::ready());
+        let id = task.header().id();
+        scheduler.registry.find(id).expect("it is there").release();
+        scheduler.end(task, OTHERS);
     });
 }

@@ -282,13 +282,14 @@ impl SchedulerHandle {
     pub fn get_stats(&self) -> SchedulerStats {
         let shared = &*self.shared;
         let counters = || shared.vcpus.iter().map(|vcpu| &vcpu.counters);
-        let vcpus: Vec<VCPUStats> = counters().map(|c| c.snapshot()).collect();
+        let ended = |vcpu| shared.registry.n_ended_at(vcpu);
+        let vcpus = counters().enumerate().map(|(i, c)| c.snapshot(ended(i)));
+        let vcpus: Vec<VCPUStats> = vcpus.collect();
         let sum = |field: fn(&VCPUStats) -> u64| vcpus.iter().map(field).sum::<u64>();
-        let active = shared.registry.count();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SchedulerStats {
-            total_coroutines: sum(|v| v.ended) + get(&shared.n_ended_elsewhere) + active as u64,
-            active_coroutines: active,
+            active_coroutines: shared.registry.count(),
+            total_coroutines: shared.registry.n_added(),
             context_switches: sum(|v| v.context_switches),
             cpu_utilization: vcpus.iter().map(VCPUStats::utilization).sum::<f64>()
                 / vcpus.len() as f64,
@@ -343,7 +344,7 @@ impl SchedulerHandle {
     pub fn vcpus(&self) -> Vec<VCpuInfo> {
         let now = clock::ticks();
         let info = |(id, vcpu): (usize, &CachePadded<Vcpu>)| {
-            let stats = vcpu.counters.snapshot();
+            let stats = vcpu.counters.snapshot(self.shared.registry.n_ended_at(id));
             let start = vcpu.start_ticks.load(Ordering::Relaxed);
             let total = if start == 0 {
                 0

@@ -52,7 +52,6 @@ pub(crate) struct Shared {
     pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
     pub(super) watchers: Watchers,
-    pub(super) n_ended_elsewhere: AtomicU64,
     n_placed: AtomicUsize,
     last_balance: Mutex<Look>,
     pub(super) n_balances: AtomicU64,
@@ -233,7 +232,7 @@ impl Shared {
                 .collect(),
             idle: IdleSet::new(n_vcpus),
             waiting: CachePadded::default(),
-            registry: Registry::new(n_vcpus + N_OUTSIDER_SHARDS, config.max_coroutines),
+            registry: Registry::new(n_vcpus, N_OUTSIDER_SHARDS, config.max_coroutines),
             monitor: Monitor::default(),
             outsiders: Outsiders::default(),
             spin_ticks: vcpu::spin_ticks(),
@@ -248,7 +247,6 @@ impl Shared {
             stacks: Stacks::default(),
             own,
             watchers: Watchers::default(),
-            n_ended_elsewhere: AtomicU64::new(0),
             n_placed: AtomicUsize::new(0),
             last_balance: Mutex::new(Look {
                 ticks: clock::ticks(),
@@ -361,20 +359,25 @@ impl Shared {
         }
     }
 
+    /// This thread's place in the registry where it has no vCPU.
+    pub(super) fn place_of_others(&self) -> usize {
+        self.vcpus.len() + outsider_shard()
+    }
+
     pub(crate) fn spawn_monitor(&self) -> std::io::Result<()> {
         self.spawn_thread("mon", monitor::run)
     }
 
     /// Ends a task in hand on a thread that has no vCPU.
     pub(crate) fn finish_elsewhere(&self, task: TaskRef) {
-        self.n_ended_elsewhere.fetch_add(1, Ordering::Relaxed);
-        self.end(task);
+        self.end(task, self.place_of_others());
     }
 
-    /// Ends a task in hand whose body is gone; who calls counts it.
-    pub(crate) fn end(&self, task: TaskRef) {
+    /// Ends a task in hand whose body is gone, at a vCPU that this thread holds
+    /// or at the place of others.
+    pub(crate) fn end(&self, task: TaskRef, place: usize) {
         // First: who is told of the end may spawn another in its place.
-        self.registry.remove(task.header().id());
+        self.registry.remove(task.header().id(), place);
         task.finish_and_release();
         self.watchers.tell(&self.idle);
         self.note_end();

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::shared::{Shared, outsider_shard};
+use super::shared::Shared;
 use crate::Priority;
 use crate::coroutine::stackful::{BODY_BYTES_MAX, Stackful};
 use crate::error::SpawnError;
@@ -145,7 +145,7 @@ where
         }
     }
     let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
-    let shard = here.unwrap_or_else(|| shared.vcpus.len() + outsider_shard());
+    let shard = here.unwrap_or_else(|| shared.place_of_others());
     let SpawnOptions {
         priority,
         is_pinned,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::sync::Condvar;
-pub(crate) use loom::sync::MutexGuard;
+use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// As parking_lot's: without poison.
@@ -105,18 +105,11 @@ impl<T> Injector<T> {
     }
 
     pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
-        match self.0.lock().pop_front() {
-            Some(item) => {
-                to.push(item);
-                Steal::Success(())
-            }
-            None => Steal::Empty,
-        }
+        move_one(&self.0, to)
     }
 
     pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
-        let item = self.0.lock().pop_front();
-        item.map_or(Steal::Empty, Steal::Success)
+        take(&self.0)
     }
 }
 
@@ -155,8 +148,27 @@ impl<T> Stealer<T> {
         self.len() == 0
     }
 
+    pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
+        move_one(&self.0, to)
+    }
+
     pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
-        let item = self.0.lock().pop_front();
-        item.map_or(Steal::Empty, Steal::Success)
+        take(&self.0)
+    }
+}
+
+fn take<T>(from: &Queue<T>) -> Steal<T> {
+    let item = from.lock().pop_front();
+    item.map_or(Steal::Empty, Steal::Success)
+}
+
+/// A batch is one here.
+fn move_one<T>(from: &Queue<T>, to: &Worker<T>) -> Steal<()> {
+    match take(from) {
+        Steal::Success(item) => {
+            to.push(item);
+            Steal::Success(())
+        }
+        Steal::Empty | Steal::Retry => Steal::Empty,
     }
 }

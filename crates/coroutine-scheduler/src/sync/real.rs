@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use parking_lot::Mutex;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 

@@ -1,26 +1,65 @@
 //! All coroutines of a scheduler that are not done: for lookups by id, limits,
 //! listings and shutdown.
 //!
-//! Sharded, so that vCPUs seldom meet at a lock: one shard per vCPU and some
-//! for other threads. An id names shard and slot, and which
-//! of the slot's tasks is meant; the task itself knows its id. A slot that has
-//! had as many tasks as ids can tell apart gets no more: no id comes twice.
-//! Permits for `max_coroutines` lie in the shards in small heaps, and in the
-//! middle; who finds none anywhere is refused.
+//! Sharded, so that vCPUs seldom meet: one shard per vCPU and some for other
+//! threads. A coroutine is added to the shard of who spawns it, and removed by
+//! whoever ends it, which is often another vCPU: adding takes the shard's lock,
+//! removing one read-modify-write of the coroutine's page.
+//!
+//! ```text
+//!   under the shard's lock               by anyone
+//!   slots  [ task, uses | task, uses … ]
+//!   added  [ 0 1 1 0 … ] ─ differ ─ [ 0 1 0 0 … | LOOKED_AT ]  removed
+//!            a page's slots are taken where the two differ
+//! ```
+//!
+//! A slot is taken by a flip of its bit in `added`, and freed by one in
+//! `removed`. Who adds looks at `removed` once a page, so the two sides share
+//! that line once in 32 coroutines, not at each.
+//!
+//! **Looking.** A task that is in the registry may be removed and freed at any
+//! time. Who looks at a page has the shard's lock and sets LOOKED_AT; who
+//! removes one and finds that set waits for the lock before it frees:
+//!
+//! ```text
+//!   who looks, with the lock           who removes
+//!   1 set LOOKED_AT, read `removed`    1 flip the bit, read LOOKED_AT
+//!   2 take references of those taken   2 set? take the lock and let it go
+//!   3 clear LOOKED_AT                  3 give up the registry's reference
+//! ```
+//!
+//! Both first steps change the same word: either the task is seen as removed, or
+//! who removes it waits.
+//!
+//! **Counting.** Each place counts what it ended, before it removes it; each
+//! shard, what was added. Read in this order they never give less than there
+//! are: who sees none is right. Who looks at every page sees the ends of all
+//! that it finds removed.
+//!
+//! **Ids** name shard and slot, and which of the slot's tasks is meant; the task
+//! itself knows its id. A slot that has had as many tasks as ids can tell apart
+//! gets no more: no id comes twice.
+//!
+//! **The limit** is on slots: as many are made as coroutines may live. Who finds
+//! none free in its shard, and can make none, takes one of another shard.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64 as Number;
 
 use crossbeam_utils::CachePadded;
 
 use super::raw::TaskRef;
 use crate::coroutine::CoroutineId;
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// Limit of `max_coroutines`: slots are numbered by 32 bits.
 pub(crate) const COROUTINES_MAX: usize = 1 << 31;
 
-/// Permits that a shard takes from the middle at once.
-const PERMITS: usize = 32;
+/// Slots of a page: what a thief takes at most at once, so that what it ends is
+/// seldom in the page that is being filled.
+const PAGE: usize = 32;
+/// Pages that are looked at for a free slot before another one is made.
+const PAGES_A_TURN: usize = 4;
 
 const SHARD_BITS: u32 = 8;
 const SLOT_BITS: u32 = 32;
@@ -31,14 +70,14 @@ const USES_MAX: u32 = (1 << 24) - 1;
 /// Tasks that [`Registry::some`] gives at most, and slots that it looks at.
 const TASKS_A_LOOK: usize = 256;
 const SLOTS_A_LOOK: usize = 1 << 14;
-/// Slots that it looks at before it lets go of their shard's lock: each may be
-/// a miss of the caches, and spawns wait meanwhile.
-const SLOTS_A_LOCK: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
     shards: Box<[CachePadded<Shard>]>,
-    permits_left: CachePadded<AtomicUsize>,
+    /// The first ones are those of vCPUs, which one thread at a time writes.
+    n_vcpus: usize,
+    /// Slots that may still be made.
+    slots_left: CachePadded<AtomicUsize>,
     next_look: Mutex<Place>,
     /// Where each slot's uses begin to be numbered.
     first_use: u32,
@@ -47,11 +86,11 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Place {
     shard: usize,
-    slot: usize,
+    page: usize,
 }
 
 /// Of this process; no model's, so not from `sync`.
-static N_REGISTRIES: AtomicU64 = AtomicU64::new(0);
+static N_REGISTRIES: Number = Number::new(0);
 
 /// Between the first uses of two schedulers: the golden ratio of the 24 bits
 /// that there are, by which many in a row stay far from each other.
@@ -60,36 +99,162 @@ const FIRST_USES_APART: u64 = 0x9e_3779;
 #[derive(Debug)]
 struct Shard {
     slots: Mutex<Slots>,
-    /// Coroutines in it; written under the lock.
-    count: AtomicUsize,
+    /// How many were added to it; written under the lock.
+    n_added: AtomicU64,
+    removed: RemovedWords,
+    /// How many were ended at this place, of whichever shard.
+    n_ended: CachePadded<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct Slots {
     slots: Vec<Slot>,
-    first_free: Option<u32>,
-    permits: usize,
+    pages: Vec<Page>,
+    /// The page that is being filled, and those of its slots that were seen free
+    /// and have not been taken since.
+    page: usize,
+    free: u32,
 }
 
-/// A task, or the next free slot and how often this one was used.
-#[derive(Debug)]
-enum Slot {
-    Task(TaskRef),
-    Free { next: Option<u32>, n_uses: u32 },
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The one that is there, or was.
+    task: Option<TaskRef>,
+    n_uses: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    added: u32,
+    /// Slots that there are: a last page may have less, and used up ones go.
+    usable: u32,
+}
+
+/// In a word of `removed`: somebody looks at the page.
+const LOOKED_AT: u64 = 1 << 63;
+
+/// The words of a shard's pages. They do not move: segments, each twice as large
+/// as the one before, made under the shard's lock.
+#[derive(Debug, Default)]
+struct RemovedWords([OnceLock<Box<[RemovedWord]>>; N_SEGMENTS]);
+
+/// A word in a line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct RemovedWord(AtomicU64);
+
+const FIRST_SEGMENT: usize = 4;
+const N_SEGMENTS: usize = 25;
+
+impl RemovedWords {
+    fn place(page: usize) -> (usize, usize) {
+        let number = page + FIRST_SEGMENT;
+        let segment = (number / FIRST_SEGMENT).ilog2() as usize;
+        (segment, number - (FIRST_SEGMENT << segment))
+    }
+
+    /// That of a page that was made.
+    #[inline]
+    fn get(&self, page: usize) -> &AtomicU64 {
+        let (segment, index) = RemovedWords::place(page);
+        let words = self.0[segment].get().expect("the page was made");
+        &words[index].0
+    }
+
+    /// With the shard's lock.
+    fn make(&self, page: usize) {
+        let (segment, _) = RemovedWords::place(page);
+        self.0[segment].get_or_init(|| {
+            let words = 0..FIRST_SEGMENT << segment;
+            words.map(|_| RemovedWord::default()).collect()
+        });
+    }
+}
+
+impl Slots {
+    /// A free slot, if there is one in the pages that are looked at; it is to be
+    /// taken by [`Slots::put`].
+    fn find_free(&mut self, removed: &RemovedWords, n_pages: usize) -> Option<usize> {
+        for _ in 0..n_pages.min(self.pages.len()) {
+            if self.free != 0 {
+                break;
+            }
+            self.page = (self.page + 1) % self.pages.len();
+            let page = self.pages[self.page];
+            let removed = removed.get(self.page).load(Ordering::Acquire) as u32;
+            self.free = !(page.added ^ removed) & page.usable;
+        }
+        (self.free != 0).then(|| {
+            let index = self.free.trailing_zeros();
+            self.free &= self.free - 1;
+            self.page * PAGE + index as usize
+        })
+    }
+
+    /// Makes a page of so many slots.
+    fn grow(&mut self, removed: &RemovedWords, n_slots: usize) {
+        self.page = self.pages.len();
+        removed.make(self.page);
+        self.slots.resize((self.page + 1) * PAGE, Slot::default());
+        let usable = u32::MAX >> (PAGE - n_slots);
+        self.pages.push(Page { added: 0, usable });
+        self.free = usable;
+    }
+
+    /// Takes a free slot for a task; how often it was used before.
+    fn put(&mut self, index: usize, task: TaskRef) -> u32 {
+        let slot = &mut self.slots[index];
+        let n_uses = slot.n_uses;
+        slot.task = Some(task);
+        slot.n_uses += 1;
+        let page = &mut self.pages[index / PAGE];
+        page.added ^= 1 << (index % PAGE);
+        n_uses
+    }
+
+    /// Whether the slot has had all of its tasks with the one that it has now;
+    /// then it gets no more.
+    fn is_used_up(&mut self, index: usize) -> bool {
+        let is_used_up = self.slots[index].n_uses == USES_MAX;
+        if is_used_up {
+            self.pages[index / PAGE].usable &= !(1 << (index % PAGE));
+        }
+        is_used_up
+    }
+
+    /// Calls `body` with each task of a page. None of them is freed meanwhile.
+    fn look_at(&self, removed: &RemovedWords, page: usize, mut body: impl FnMut(TaskRef)) {
+        let word = removed.get(page);
+        let removed = word.fetch_or(LOOKED_AT, Ordering::AcqRel) as u32;
+        let mut taken = self.pages[page].added ^ removed;
+        while taken != 0 {
+            let index = page * PAGE + taken.trailing_zeros() as usize;
+            taken &= taken - 1;
+            if let Some(task) = self.slots[index].task {
+                body(task);
+            }
+        }
+        word.fetch_and(!LOOKED_AT, Ordering::Release);
+    }
 }
 
 impl Registry {
-    pub(crate) fn new(n_shards: usize, coroutines_max: usize) -> Registry {
+    /// `n_others`: shards for threads that are no vCPU.
+    pub(crate) fn new(n_vcpus: usize, n_others: usize, coroutines_max: usize) -> Registry {
+        let n_shards = n_vcpus + n_others;
         assert!(n_shards <= 1 << SHARD_BITS, "shards are numbered by 8 bits");
         let number = N_REGISTRIES.fetch_add(1, Ordering::Relaxed);
         let first_use = number.wrapping_mul(FIRST_USES_APART) % u64::from(USES_MAX);
         let shard = || Shard {
             slots: Mutex::default(),
-            count: AtomicUsize::new(0),
+            n_added: AtomicU64::new(0),
+            removed: RemovedWords::default(),
+            n_ended: CachePadded::new(AtomicU64::new(0)),
         };
         Registry {
             shards: (0..n_shards).map(|_| CachePadded::new(shard())).collect(),
-            permits_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
+            n_vcpus,
+            slots_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
             next_look: Mutex::default(),
             first_use: first_use as u32,
         }
@@ -98,187 +263,177 @@ impl Registry {
     /// Adds the task that `make` makes, and gives it its id; `None`, without
     /// making one, if as many live as may.
     pub(crate) fn add(&self, shard: usize, make: impl FnOnce() -> TaskRef) -> Option<TaskRef> {
-        let mut slots = self.shards[shard].slots.lock();
-        if slots.permits == 0 {
-            slots.permits = self.take_permits();
-            if slots.permits == 0 {
-                drop(slots);
-                // What lies unused elsewhere counts, too.
-                if !self.take_permit_elsewhere() {
-                    return None;
-                }
-                slots = self.shards[shard].slots.lock();
-                slots.permits += 1;
-            }
+        let place = &self.shards[shard];
+        let mut slots = place.slots.lock();
+        let found = slots
+            .find_free(&place.removed, PAGES_A_TURN)
+            .or_else(|| self.find_free_in_new(place, &mut slots))
+            .or_else(|| slots.find_free(&place.removed, usize::MAX));
+        if let Some(index) = found {
+            return Some(self.put(shard, &mut slots, index, make));
         }
-        slots.permits -= 1;
-        let task = make();
-        self.insert(shard, slots, task);
-        Some(task)
+        drop(slots);
+        // What lies unused elsewhere counts, too.
+        self.add_elsewhere(make)
+    }
+
+    fn find_free_in_new(&self, place: &Shard, slots: &mut Slots) -> Option<usize> {
+        let mut n_slots = 0;
+        let _ = self
+            .slots_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                n_slots = left.min(PAGE);
+                (n_slots > 0).then(|| left - n_slots)
+            });
+        if n_slots == 0 {
+            return None;
+        }
+        slots.grow(&place.removed, n_slots);
+        slots.find_free(&place.removed, 0)
     }
 
     #[cold]
-    fn take_permit_elsewhere(&self) -> bool {
-        self.shards.iter().any(|shard| {
-            let mut slots = shard.slots.lock();
-            let has_one = slots.permits > 0;
-            slots.permits -= usize::from(has_one);
-            has_one
-        })
+    fn add_elsewhere(&self, make: impl FnOnce() -> TaskRef) -> Option<TaskRef> {
+        self.shards
+            .iter()
+            .enumerate()
+            .find_map(|(shard, place)| {
+                let mut slots = place.slots.lock();
+                let index = slots.find_free(&place.removed, usize::MAX)?;
+                Some((shard, slots, index))
+            })
+            .map(|(shard, mut slots, index)| self.put(shard, &mut slots, index, make))
     }
 
-    fn take_permits(&self) -> usize {
-        let mut taken = 0;
-        let _ = self
-            .permits_left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                taken = left.min(PERMITS);
-                (taken > 0).then(|| left - taken)
-            });
-        taken
-    }
-
-    fn insert(&self, shard: usize, mut slots: MutexGuard<'_, Slots>, task: TaskRef) {
-        let place = &self.shards[shard];
-        let (index, n_uses) = match slots.first_free {
-            Some(index) => {
-                let slot = std::mem::replace(&mut slots.slots[index as usize], Slot::Task(task));
-                let Slot::Free { next, n_uses } = slot else {
-                    unreachable!("the list of free slots has free slots")
-                };
-                slots.first_free = next;
-                (index, n_uses)
-            }
-            None => {
-                slots.slots.push(Slot::Task(task));
-                (slots.slots.len() as u32 - 1, 0)
-            }
-        };
-        let id = u64::from(self.name_of_use(n_uses)) << (SHARD_BITS + SLOT_BITS)
-            | u64::from(index) << SHARD_BITS
+    fn put(
+        &self,
+        shard: usize,
+        slots: &mut Slots,
+        index: usize,
+        make: impl FnOnce() -> TaskRef,
+    ) -> TaskRef {
+        let task = make();
+        let n_uses = slots.put(index, task);
+        if slots.is_used_up(index) {
+            self.slots_left.fetch_add(1, Ordering::Relaxed);
+        }
+        let name = (self.first_use + n_uses) % USES_MAX + 1;
+        let id = u64::from(name) << (SHARD_BITS + SLOT_BITS)
+            | (index as u64) << SHARD_BITS
             | shard as u64;
         task.header().id.store(id, Ordering::Relaxed);
-        let count = place.count.load(Ordering::Relaxed) + 1;
-        place.count.store(count, Ordering::Relaxed);
+        let n_added = &self.shards[shard].n_added;
+        n_added.store(n_added.load(Ordering::Relaxed) + 1, Ordering::Release);
+        task
     }
 
-    /// What ids say of a slot's use, the first of which is 0.
-    fn name_of_use(&self, n_uses: u32) -> u32 {
-        (self.first_use + n_uses) % USES_MAX + 1
-    }
-
-    /// How often the slot of an id was used up to that one, itself counted.
-    fn uses_up_to(&self, id: CoroutineId) -> u32 {
-        let name = (id.0 >> (SHARD_BITS + SLOT_BITS)) as u32;
-        (name - 1 + USES_MAX - self.first_use) % USES_MAX + 1
-    }
-
-    /// Removes a task that is in it. The registry's reference is then the
-    /// caller's.
-    pub(crate) fn remove(&self, id: CoroutineId) {
-        let (shard, index) = parts(id);
-        let place = &self.shards[shard];
-        let mut slots = place.slots.lock();
-        let n_uses = self.uses_up_to(id);
-        let next = if n_uses < USES_MAX {
-            slots.first_free.replace(index as u32)
+    /// Removes a task that is in it, and counts it as ended at `place`: a vCPU
+    /// that this thread holds, or one for other threads. The registry's
+    /// reference is then the caller's.
+    #[inline]
+    pub(crate) fn remove(&self, id: CoroutineId, place: usize) {
+        let n_ended = &self.shards[place].n_ended;
+        if place < self.n_vcpus {
+            n_ended.store(n_ended.load(Ordering::Relaxed) + 1, Ordering::Release);
         } else {
-            // Used up: in no list.
-            None
-        };
-        slots.slots[index] = Slot::Free { next, n_uses };
-        slots.permits += 1;
-        if slots.permits > 2 * PERMITS {
-            slots.permits -= PERMITS;
-            self.permits_left.fetch_add(PERMITS, Ordering::Relaxed);
+            n_ended.fetch_add(1, Ordering::Release);
         }
-        let count = place.count.load(Ordering::Relaxed) - 1;
-        // Who sees that none is left sees what the tasks did before they went.
-        place.count.store(count, Ordering::Release);
+        let (shard, index) = parts(id);
+        let shard = &self.shards[shard];
+        let word = shard.removed.get(index / PAGE);
+        let before = word.fetch_xor(1 << (index % PAGE), Ordering::AcqRel);
+        if before & LOOKED_AT != 0 {
+            drop(shard.slots.lock());
+        }
     }
 
     /// The task with this id, with a reference for the caller.
     pub(crate) fn find(&self, id: CoroutineId) -> Option<TaskRef> {
         let (shard, index) = parts(id);
-        let slots = self.shards.get(shard)?.slots.lock();
-        let &Slot::Task(task) = slots.slots.get(index)? else {
-            return None;
-        };
-        // Under the lock the registry's own reference is there.
-        (task.header().id() == id).then(|| {
-            task.header().state.retain();
-            task
-        })
+        let place = self.shards.get(shard)?;
+        let slots = place.slots.lock();
+        slots.slots.get(index)?;
+        let mut found = None;
+        slots.look_at(&place.removed, index / PAGE, |task| {
+            if task.header().id() == id {
+                task.header().state.retain();
+                found = Some(task);
+            }
+        });
+        found
     }
 
-    /// How many there are, now and here and there.
-    pub(crate) fn count(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.count.load(Ordering::Acquire))
+    /// How many were ever added.
+    pub(crate) fn n_added(&self) -> u64 {
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| shard.n_added.load(Ordering::Acquire))
             .sum()
+    }
+
+    /// How many were ended at a place.
+    pub(crate) fn n_ended_at(&self, place: usize) -> u64 {
+        self.shards[place].n_ended.load(Ordering::Acquire)
+    }
+
+    /// How many there are, now and here and there; never less.
+    pub(crate) fn count(&self) -> usize {
+        let n_ended: u64 = (0..self.shards.len()).map(|i| self.n_ended_at(i)).sum();
+        (self.n_added() - n_ended) as usize
     }
 
     /// Some tasks that `are_meant`, each once and with a reference for the
     /// caller; other ones at each call, and at a cost that does not grow with
-    /// their number. No lock is held for long.
+    /// their number. No lock is held for longer than a page takes.
     pub(crate) fn some(&self, are_meant: impl Fn(TaskRef) -> bool) -> Vec<TaskRef> {
         let mut some = Vec::new();
-        let mut slots_left = SLOTS_A_LOOK;
         let mut next = self.next_look.lock();
-        let (first_shard, first_slot) = (next.shard, next.slot);
+        let (first_shard, first_page) = (next.shard, next.page);
         // The shard where the last look ended comes twice: its beginning, which
         // is behind that, at last.
         let mut shards_left = self.shards.len();
-        while slots_left > 0 && some.len() < TASKS_A_LOOK {
-            let slots = self.shards[next.shard].slots.lock();
+        let mut pages_left = SLOTS_A_LOOK / PAGE;
+        while pages_left > 0 && some.len() + PAGE <= TASKS_A_LOOK {
+            let place = &self.shards[next.shard];
+            let slots = place.slots.lock();
             let is_last = shards_left == 0;
             let end = if is_last {
-                first_slot.min(slots.slots.len())
+                first_page.min(slots.pages.len())
             } else {
-                slots.slots.len()
+                slots.pages.len()
             };
-            let from = next.slot.min(end);
-            let to = end.min(from + SLOTS_A_LOCK.min(slots_left));
-            next.slot = to;
-            for (index, slot) in (from..to).zip(&slots.slots[from..to]) {
-                if let &Slot::Task(task) = slot
-                    && are_meant(task)
-                {
-                    task.header().state.retain();
-                    some.push(task);
-                    if some.len() == TASKS_A_LOOK {
-                        next.slot = index + 1;
-                        break;
+            if next.page < end {
+                slots.look_at(&place.removed, next.page, |task| {
+                    if are_meant(task) {
+                        task.header().state.retain();
+                        some.push(task);
                     }
-                }
+                });
+                next.page += 1;
+                pages_left -= 1;
+                continue;
             }
-            slots_left -= to - from;
-            let is_at_end = next.slot == end;
-            drop(slots);
-            if is_at_end && is_last {
+            if is_last {
                 debug_assert_eq!(next.shard, first_shard, "once around");
                 break;
             }
-            if is_at_end {
-                next.shard = (next.shard + 1) % self.shards.len();
-                next.slot = 0;
-                shards_left -= 1;
-            }
+            next.shard = (next.shard + 1) % self.shards.len();
+            next.page = 0;
+            shards_left -= 1;
         }
         some
     }
 
-    /// All tasks, each with a reference for the caller.
+    /// All tasks, each with a reference for the caller. Looks at every page.
     pub(crate) fn all(&self) -> Vec<TaskRef> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let slots = shard.slots.lock();
-            for slot in &slots.slots {
-                if let &Slot::Task(task) = slot {
+            for page in 0..slots.pages.len() {
+                slots.look_at(&shard.removed, page, |task| {
                     task.header().state.retain();
                     all.push(task);
-                }
+                });
             }
         }
         all
@@ -325,13 +480,13 @@ mod tests {
                     let mut skipped = 0;
                     for shard in &registry.shards {
                         for slot in &mut shard.slots.lock().slots {
-                            if let Slot::Free { n_uses, .. } = slot {
-                                *n_uses = USES_MAX - 10;
+                            if slot.n_uses > 0 {
+                                slot.n_uses = USES_MAX - 1;
                                 skipped += 1;
                             }
                         }
                     }
-                    assert_eq!(skipped, 1, "one slot is used again and again");
+                    assert!(skipped > 0, "they were used");
                 }
                 let handle = scheduler.spawn(async {}).unwrap();
                 assert!(ids.insert(handle.id()), "{i}: {} came before", handle.id());
@@ -342,6 +497,32 @@ mod tests {
                 assert_eq!(scheduler.run_one(), Some(handle.id()));
             }
             assert_eq!(registry.count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_used_up_slot_leaves_its_room_to_another() {
+        let config = SchedulerConfig {
+            vcpu_count: 1,
+            max_coroutines: 1,
+            ..SchedulerConfig::default()
+        };
+        let scheduler = CoroutineScheduler::new(config).unwrap();
+        let registry = &scheduler.shared().registry;
+        for n_slots in 1..5 {
+            let handle = scheduler.spawn(async {}).unwrap();
+            scheduler.spawn(async {}).expect_err("there is one already");
+            assert_eq!(scheduler.run_one(), Some(handle.id()));
+            let mut slots = registry.shards.iter().map(|shard| shard.slots.lock());
+            let mut slots = slots.find(|slots| !slots.slots.is_empty()).unwrap();
+            assert_eq!(slots.pages.len(), n_slots);
+            for slot in &mut slots.slots {
+                slot.n_uses = USES_MAX - 1;
+            }
+            drop(slots);
+            // The last one that it has.
+            let handle = scheduler.spawn(async {}).unwrap();
+            assert_eq!(scheduler.run_one(), Some(handle.id()));
         }
     }
 
@@ -370,9 +551,9 @@ mod tests {
         const COUNT: usize = 100;
         let scheduler = with_waiting(COUNT);
         let registry = &scheduler.shared().registry;
-        for slot in 0..=COUNT {
+        for page in 0..=COUNT.div_ceil(PAGE) {
             for shard in 0..registry.shards.len() {
-                *registry.next_look.lock() = Place { shard, slot };
+                *registry.next_look.lock() = Place { shard, page };
                 let some = registry.some(|_| true);
                 let ids: Vec<_> = some
                     .into_iter()

@@ -363,6 +363,12 @@ impl State {
         refs(word) == 1 && word & JOIN == 0
     }
 
+    /// Whether anybody refers to it: for models, which look whether it is freed.
+    #[cfg(all(loom, test))]
+    pub(crate) fn has_references(&self) -> bool {
+        refs(self.load()) > 0
+    }
+
     pub(crate) fn release(&self) -> Then {
         let word = self.0.fetch_sub(REF, Ordering::AcqRel);
         if refs(word) == 1 {

@@ -28,6 +28,8 @@ const LIFO_RUN_MAX: u8 = 3;
 const TEND_EVERY: u32 = 64;
 /// Every so many wakes from here, one is timed.
 const TIME_EVERY: u32 = 8;
+/// Coroutines that are stolen at once, but for the last batch: some 10 µs.
+const STEAL_MAX: usize = 4096;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -462,6 +464,14 @@ impl Local<'_> {
                 Steal::Retry => {}
             }
         };
+        // Half of them, which takes several batches: who takes little of much is
+        // soon back, and what it then finds is smaller work.
+        let share = (from.stealers[index].len() / 2).min(STEAL_MAX);
+        while task.is_some() && deque.len() < share {
+            if let Steal::Empty = from.stealers[index].steal_batch(deque) {
+                break;
+            }
+        }
         let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         let more = deque.len().saturating_sub(before);
         if more > 0 {
@@ -830,9 +840,8 @@ impl Local<'_> {
         if core.last_task.get() == Some(task) {
             core.last_task.set(None);
         }
-        add_own(&self.vcpu().counters.ended, 1);
         core.is_ending.set(true);
-        self.shared().end(task);
+        self.shared().end(task, core.index);
         core.is_ending.set(false);
     }
 
