@@ -4,8 +4,10 @@
 //! - **H1** `clock_gettime` writes one `timespec` to the place it is given.
 //! - **H2** `sched_getattr` writes a `sched_attr` of the size it is given to the
 //!   place it is given, `sched_setattr` reads one; neither touches other memory.
+//! - **H3** `sched_setscheduler` reads one `sched_param`.
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{getpriority_process, setpriority_process};
 
 /// Processor time that a thread of this process has used, in nanoseconds; also
 /// while it runs. `None` if there is no such thread.
@@ -97,6 +99,58 @@ pub(crate) fn ask_for_short_turns(ns: u64) -> bool {
     outcome == 0
 }
 
+/// How a thread competes with others for processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    is_idle: bool,
+    niceness: i32,
+}
+
+impl Standing {
+    /// This thread's; `None` where the host does not tell.
+    pub(crate) fn own() -> Option<Standing> {
+        let idle = libc::SCHED_IDLE.cast_unsigned();
+        Some(Standing {
+            // Where it cannot be read it is not changed either.
+            is_idle: own_attributes().is_some_and(|attr| attr.sched_policy == idle),
+            niceness: getpriority_process(None).ok()?,
+        })
+    }
+
+    /// Makes it this thread's, which `now` has another one; whether it is.
+    pub(crate) fn restore(self, now: Standing) -> bool {
+        let is_awake = self.is_idle || !now.is_idle || set_class(THIS_THREAD, libc::SCHED_OTHER);
+        let is_as_nice =
+            || now.niceness == self.niceness || setpriority_process(None, self.niceness).is_ok();
+        is_awake && is_as_nice()
+    }
+}
+
+/// Lets a thread of this process run only while nothing else wants to; `false`
+/// if it is of another class than the ordinary one, or the host refuses.
+pub(crate) fn make_idle(thread: i32) -> bool {
+    let other = libc::SCHED_OTHER.cast_unsigned();
+    thread > 0
+        && attributes(thread).is_some_and(|attr| attr.sched_policy == other)
+        && set_class(thread, libc::SCHED_IDLE)
+}
+
+/// By the system call: `sched_setscheduler` of a C library may mean processes.
+fn set_class(thread: libc::pid_t, class: libc::c_int) -> bool {
+    const PRIORITY: libc::c_int = 0;
+    let param = PRIORITY;
+    // SAFETY: H3: one `int` is all there is in Linux's `sched_param`.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            thread,
+            class,
+            &raw const param,
+        )
+    };
+    outcome == 0
+}
+
 /// Whether a thread of this process, by its name, has done what
 /// [`ask_for_short_turns`] does, on whatever kernel; `None` if there is none.
 #[cfg(test)]
@@ -145,6 +199,24 @@ mod tests {
             assert!(!is_taken || [0, 100_000].contains(&after.sched_runtime));
             let child = std::thread::spawn(|| own_attributes().unwrap());
             assert_eq!(child.join().unwrap().sched_runtime, before.sched_runtime);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_becomes_idle_and_keeps_its_niceness() {
+        std::thread::spawn(|| {
+            let before = Standing::own().unwrap();
+            let thread = rustix::thread::gettid().as_raw_nonzero().get();
+            assert!(make_idle(thread));
+            assert!(!make_idle(thread), "it is of another class by now");
+            let idle = Standing::own().unwrap();
+            assert_eq!((idle.is_idle, idle.niceness), (true, before.niceness));
+            // As the host likes; but it says the truth.
+            let is_restored = before.restore(idle);
+            assert_eq!(is_restored, Standing::own() == Some(before));
+            assert!(!make_idle(0) && !make_idle(1 << 23), "nobody's");
         })
         .join()
         .unwrap();

@@ -70,7 +70,7 @@ mod tokio_context;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
-#[allow(unsafe_code, reason = "clocks and attributes of threads: rules H1, H2")]
+#[allow(unsafe_code, reason = "clocks and attributes of threads: rules H1 to H3")]
 mod host;
 pub mod timer;
 

@@ -112,17 +112,17 @@ impl CoroutineScheduler {
             shared.vcpus.iter().for_each(|vcpu| vcpu.release());
             return Err(StartError::NotNew);
         }
-        shared.note_niceness();
-        let mut started = Ok(());
-        for index in 0..shared.vcpus.len() {
-            let body = move |shared: &Shared| shared.vcpu_thread(index);
-            started = started.and_then(|()| shared.spawn_thread(&index.to_string(), body));
-        }
-        started = started.and_then(|()| shared.spawn_monitor());
+        // A weak thread's children compete as little as it does; and whether this
+        // one is weak in a coroutine of another scheduler may change meanwhile.
+        let theirs = Arc::clone(shared);
+        let made = vcpu::employer()
+            .and_then(|employer| employer.do_on_monitor(move || theirs.make_threads()));
+        let started = made.unwrap_or_else(|| shared.make_threads());
         started.map_err(|error| {
             // Some vCPUs have a thread and others none: all lose it before
             // their coroutines are closed, here.
             shared.phase.end();
+            shared.close_errands();
             shared.send_threads_home();
             shared.join_threads();
             for vcpu in &shared.vcpus {
@@ -231,7 +231,7 @@ impl Drop for CoroutineScheduler {
         let name = format!("{}-end", shared.config.thread_name);
         let ends = thread::Builder::new().name(name).spawn(move || {
             // Refused, it is slower; nothing else changes.
-            let _is_restored = shared.restore_niceness();
+            let _is_restored = shared.restore_standing();
             shut_down(&shared);
         });
         // Without a thread for it, its own threads keep it as it is.

@@ -361,7 +361,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn spawn_monitor(&self) -> std::io::Result<()> {
+    /// The vCPUs' threads, then the monitor's.
+    pub(super) fn make_threads(&self) -> std::io::Result<()> {
+        self.note_standing();
+        for index in 0..self.vcpus.len() {
+            let body = move |shared: &Shared| shared.vcpu_thread(index);
+            self.spawn_thread(&index.to_string(), body)?;
+        }
         self.spawn_thread("mon", monitor::run)
     }
 

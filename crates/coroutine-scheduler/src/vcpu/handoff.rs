@@ -5,19 +5,21 @@
 //! the vCPU away at once. Spare threads wait to take over; there are made as
 //! many as are needed, up to a limit, and one stays parked for each vCPU.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, getpriority_process, setpriority_process};
+use rustix::process::{Pid, setpriority_process};
 
 use super::local::on_current;
 use super::park::Parker;
 use super::{Grip, Take, Vcpu};
 use crate::config::WeakClass;
 use crate::coroutine::CoroutineId;
+use crate::host::{self, Standing};
 use crate::preempt;
 use crate::scheduler::Shared;
 
@@ -39,7 +41,25 @@ pub(crate) struct Handoffs {
     stuck: Mutex<Vec<CoroutineId>>,
     n_threads: AtomicUsize,
     /// Of the scheduler's threads, once it was started.
-    niceness: OnceLock<i32>,
+    standing: OnceLock<Standing>,
+    errands: Mutex<Errands>,
+}
+
+/// What the monitor does for threads that may be weak.
+#[derive(Default)]
+struct Errands {
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
+    /// There is no monitor, and there will be none.
+    is_closed: bool,
+}
+
+impl fmt::Debug for Errands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errands")
+            .field("n_waiting", &self.waiting.len())
+            .field("is_closed", &self.is_closed)
+            .finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +84,7 @@ impl Shared {
         let _entered = self.tokio.enter();
         while super::run(self, vcpu) == Left::Lost {
             // Refused by the host: a nicer thread should have no vCPU.
-            if !self.restore_niceness() {
+            if !self.restore_standing() {
                 return;
             }
             match self.wait_as_spare() {
@@ -74,21 +94,60 @@ impl Shared {
         }
     }
 
-    /// Notes the niceness of this thread for those that it is about to make.
-    pub(crate) fn note_niceness(&self) {
-        if let Ok(niceness) = getpriority_process(None) {
-            self.handoffs.niceness.get_or_init(|| niceness);
+    /// Notes the standing of this thread for those that it is about to make.
+    pub(crate) fn note_standing(&self) {
+        if let Some(standing) = Standing::own() {
+            self.handoffs.standing.get_or_init(|| standing);
         }
     }
 
-    /// Makes this thread, which was weak or made by a weak one, as nice as the
-    /// scheduler's threads are; whether it is.
-    pub(crate) fn restore_niceness(&self) -> bool {
-        match (self.handoffs.niceness.get(), getpriority_process(None)) {
-            (Some(&own), Ok(now)) => now == own || setpriority_process(None, own).is_ok(),
+    /// Makes this thread, which was weak or made by a weak one, compete as the
+    /// scheduler's threads do; whether it does.
+    pub(crate) fn restore_standing(&self) -> bool {
+        match (self.handoffs.standing.get(), Standing::own()) {
+            (Some(&own), Some(now)) => now == own || own.restore(now),
             // Where it cannot be read it was not changed either.
             _ => true,
         }
+    }
+
+    /// Lets the monitor do what a weak thread should not: threads that it made
+    /// would compete as little as it does. `None` if there is no monitor any
+    /// more. For coroutines, on a vCPU thread.
+    pub(crate) fn do_on_monitor<R: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> R + Send + 'static,
+    ) -> Option<R> {
+        let (sender, receiver) = mpsc::channel();
+        let errand = Box::new(move || {
+            // Who waits for it does not go before it is done.
+            let _ = sender.send(errand());
+        });
+        {
+            let mut errands = self.handoffs.errands.lock();
+            if errands.is_closed {
+                return None;
+            }
+            errands.waiting.push(errand);
+        }
+        self.monitor.call();
+        receiver.recv().ok()
+    }
+
+    /// The monitor's side, at each look.
+    pub(crate) fn run_errands(&self) {
+        // Not under the lock: they take their time.
+        let waiting = std::mem::take(&mut self.handoffs.errands.lock().waiting);
+        for errand in waiting {
+            errand();
+        }
+    }
+
+    /// No monitor comes any more: who waits for one hears of it.
+    pub(crate) fn close_errands(&self) {
+        let mut errands = self.handoffs.errands.lock();
+        errands.is_closed = true;
+        errands.waiting.clear();
     }
 
     fn wait_as_spare(&self) -> Option<usize> {
@@ -155,11 +214,13 @@ impl Shared {
             return self.keep_spare(spare);
         }
         stuck.push(CoroutineId(id));
-        if self.config.weak_class == WeakClass::Nice {
-            let thread = Pid::from_raw(grip.thread.load(Ordering::Relaxed));
-            // Refused by a filter or a limit: it then competes as an equal.
-            let _ = setpriority_process(thread, WEAK_NICE);
-        }
+        let thread = grip.thread.load(Ordering::Relaxed);
+        // Refused by a filter or a limit: it then competes as an equal.
+        let _is_taken = match self.config.weak_class {
+            WeakClass::Nice => setpriority_process(Pid::from_raw(thread), WEAK_NICE).is_ok(),
+            WeakClass::Idle => host::make_idle(thread),
+            WeakClass::Same => true,
+        };
         self.hand_to(vcpu, index, spare);
         true
     }
@@ -334,7 +395,7 @@ mod tests {
     #[test]
     fn a_monitor_without_patience_loses_nothing() {
         crate::watchdog::end_if_it_hangs();
-        for weak_class in [WeakClass::Nice, WeakClass::Same] {
+        for weak_class in [WeakClass::Nice, WeakClass::Same, WeakClass::Idle] {
             let scheduler = CoroutineScheduler::new(SchedulerConfig {
                 vcpu_count: 2,
                 oversubscribe: true,

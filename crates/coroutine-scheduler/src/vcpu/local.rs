@@ -157,6 +157,21 @@ pub(crate) fn on_local<R>(
     on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
 }
 
+/// The scheduler one of whose vCPU threads this is, in one of its coroutines: it
+/// may take the vCPU at any moment, and the thread is a weak one then.
+pub(crate) fn employer() -> Option<Arc<Shared>> {
+    let mut local = LOCAL.get();
+    while !local.is_null() {
+        // SAFETY: L1.
+        let outer = unsafe { &*local };
+        if outer.is_thread {
+            return outer.shared.own.upgrade();
+        }
+        local = outer.outer.get();
+    }
+    None
+}
+
 /// This thread is one of `shared`'s from now on, to its end.
 pub(crate) fn work_for(shared: &Shared) {
     EMPLOYER.set(ptr::from_ref(shared));

@@ -55,7 +55,7 @@ use park::Parker;
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
-    Local, Turn, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
+    Local, Turn, employer, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
     on_current_shared, on_local, work_for,
 };
 
