@@ -9,6 +9,8 @@
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{getpriority_process, setpriority_process};
 
+use crate::stall::Doing;
+
 /// Processor time that a thread of this process has used, in nanoseconds; also
 /// while it runs. `None` if there is no such thread.
 pub(crate) fn thread_cpu_ns(thread: i32) -> Option<u64> {
@@ -165,6 +167,29 @@ pub(crate) fn has_asked_for_short_turns(name: &str) -> Option<bool> {
     Some(flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0)
 }
 
+/// What a thread of this process does.
+pub(crate) fn doing(thread: i32) -> Doing {
+    let path = format!("/proc/self/task/{thread}/syscall");
+    let Ok(file) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return Doing::Unknown;
+    };
+    // The number comes first; the rest, arguments and addresses, is no use here.
+    let mut bytes = [0; 32];
+    let n_bytes = rustix::io::read(file, &mut bytes).unwrap_or(0);
+    doing_by(&bytes[..n_bytes])
+}
+
+/// By `/proc/PID/syscall`: `running`, or a number; -1 for a thread that stopped
+/// outside of a system call, in a page fault for instance.
+fn doing_by(syscall: &[u8]) -> Doing {
+    let text = str::from_utf8(syscall).unwrap_or_default();
+    match text.split_ascii_whitespace().next() {
+        Some("running" | "-1") => Doing::Computing,
+        Some(number) => number.parse().map_or(Doing::Unknown, Doing::SystemCall),
+        None => Doing::Unknown,
+    }
+}
+
 /// Whether a thread of this process runs or would if the host let it, and does
 /// not sleep in a system call. `None` where /proc does not say.
 pub(crate) fn is_runnable(thread: i32) -> Option<bool> {
@@ -247,8 +272,22 @@ mod tests {
         while is_runnable(thread) != Some(false) {
             std::thread::yield_now();
         }
+        // Unless the host's kernel does not tell.
+        let futex = Doing::SystemCall(libc::SYS_futex as u32);
+        assert!([futex, Doing::Unknown].contains(&doing(thread)));
         drop(end);
         waits.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_thread_does_is_read_as_the_kernel_writes_it() {
+        let check = |text: &str, doing| assert_eq!(doing_by(text.as_bytes()), doing, "{text}");
+        check("running\n", Doing::Computing);
+        check("-1 0x7ffd 0x7f00\n", Doing::Computing);
+        check("202 0x7f 0x189 0x0 0x0 0x0 0xff", Doing::SystemCall(202));
+        check("", Doing::Unknown);
+        check("?", Doing::Unknown);
+        assert_eq!(doing(1 << 23), Doing::Unknown);
     }
 
     #[test]

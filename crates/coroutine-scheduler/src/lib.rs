@@ -62,6 +62,7 @@ pub mod preempt;
 pub mod balance;
 mod vcpu;
 mod monitor;
+pub mod stall;
 #[cfg(any(feature = "tokio", all(test, not(loom))))]
 pub mod tokio_context;
 #[cfg(not(any(feature = "tokio", all(test, not(loom)))))]
@@ -70,7 +71,7 @@ mod tokio_context;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
-#[allow(unsafe_code, reason = "clocks and attributes of threads: rules H1 to H3")]
+#[allow(unsafe_code, reason = "clocks and classes of threads: rules H1 to H3")]
 mod host;
 pub mod timer;
 
@@ -93,6 +94,7 @@ pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
 pub use stack::{StackConfig, StackError, StackStats};
+pub use stall::{Doing, Stall, StallOutcome};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::{JoinHandle, TaskGroup, scope};

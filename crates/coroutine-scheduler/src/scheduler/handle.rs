@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::spawn::{SpawnOptions, make, spawn_on, spawn_stackful_on};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ControlError, SpawnError};
+use crate::stall::Stall;
 use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::JoinHandle;
 use crate::task::state::{self, State, Then};
@@ -300,6 +301,7 @@ impl SchedulerHandle {
             poll_time: Quantiles::of(counters().map(|c| &c.poll_time)),
             handoffs: get(&shared.handoffs.n_handoffs),
             handoffs_refused: get(&shared.handoffs.n_refused),
+            weak_limit_hits: get(&shared.handoffs.n_limit_hits),
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
             stacks: shared.stacks.stats(),
             vcpus,
@@ -336,6 +338,15 @@ impl SchedulerHandle {
         stuck
             .filter_map(|id| self.get_coroutine_info(id).ok())
             .collect()
+    }
+
+    /// Coroutines that kept others waiting so far, one for each spawn site: see
+    /// [`Stall`]. They are seen where vCPUs are taken from them: without
+    /// [`hand_off`](SchedulerConfig::hand_off), or where the caller drives, there
+    /// are none.
+    #[must_use]
+    pub fn stalls(&self) -> Vec<Stall> {
+        self.shared.stalls.all()
     }
 
     /// Each vCPU, now.

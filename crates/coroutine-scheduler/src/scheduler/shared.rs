@@ -15,6 +15,7 @@ use crate::monitor::{self, Monitor};
 use crate::phase::Phase;
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::stack::Stacks;
+use crate::stall::Stalls;
 use crate::task::TaskRef;
 use crate::task::registry::Registry;
 use crate::tokio_context::TokioContext;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     n_orders: AtomicU64,
     n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
+    pub(crate) stalls: Stalls,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
     pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
@@ -244,6 +246,7 @@ impl Shared {
             n_orders: AtomicU64::new(FIRST_ORDER),
             n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
+            stalls: Stalls::default(),
             threads: Mutex::default(),
             stacks: Stacks::default(),
             own,

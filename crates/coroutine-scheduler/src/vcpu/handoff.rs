@@ -22,6 +22,7 @@ use crate::coroutine::CoroutineId;
 use crate::host::{self, Standing};
 use crate::preempt;
 use crate::scheduler::Shared;
+use crate::stall::StallOutcome;
 
 /// Weak threads at once, for each vCPU.
 const WEAK_PER_VCPU: usize = 4;
@@ -37,6 +38,8 @@ pub(crate) struct Handoffs {
     /// Times a stuck coroutine kept its vCPU because there were too many weak
     /// threads, no thread could be made, or the barrier was refused.
     pub(crate) n_refused: AtomicU64,
+    /// Those of them that were for too many weak threads.
+    pub(crate) n_limit_hits: AtomicU64,
     /// Coroutines on weak threads.
     stuck: Mutex<Vec<CoroutineId>>,
     n_threads: AtomicUsize,
@@ -184,23 +187,32 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
+        let Some(grip) = vcpu.holder.lock().grip.clone() else {
+            return false;
+        };
+        let note = |outcome| {
+            let id = CoroutineId(vcpu.running_id.load(Ordering::Relaxed));
+            if vcpu.running.load(Ordering::SeqCst) == running {
+                self.note_stall(&grip, vcpu.stall(index, running, id, outcome));
+            }
+            false
+        };
         // A started stack stays on its thread, and so does its vCPU. (Looked at
         // again below, where the holder cannot start one unseen.)
         let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
         if has_stacks() {
-            return false;
+            return note(StallOutcome::KeptByStack);
         }
-        let Some(spare) = self.admit_spare() else {
-            return false;
-        };
-        let Some(grip) = vcpu.holder.lock().grip.clone() else {
-            return self.keep_spare(spare);
+        let spare = match self.admit_spare() {
+            Ok(spare) => spare,
+            Err(why) => return note(why),
         };
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
             vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
+        let stall = |id| vcpu.stall(index, running, CoroutineId(id), StallOutcome::HandedOff);
         // Held until the thread is what weak ones are: should its poll end
         // meanwhile, it waits for this in `note_unstuck`, and becomes what it
         // was only afterwards.
@@ -211,9 +223,11 @@ impl Shared {
         }
         if take != Take::Taken {
             drop(stuck);
-            return self.keep_spare(spare);
+            self.keep_spare(spare);
+            return take == Take::Refused && note(StallOutcome::KeptByHost);
         }
         stuck.push(CoroutineId(id));
+        let seen = stall(id);
         let thread = grip.thread.load(Ordering::Relaxed);
         // Refused by a filter or a limit: it then competes as an equal.
         let _is_taken = match self.config.weak_class {
@@ -222,6 +236,9 @@ impl Shared {
             WeakClass::Same => true,
         };
         self.hand_to(vcpu, index, spare);
+        drop(stuck);
+        // At last: others wait for the vCPU.
+        self.note_stall(&grip, seen);
         true
     }
 
@@ -229,19 +246,18 @@ impl Shared {
     pub(crate) fn give_away(&self, index: usize, grip: &Grip) {
         // Only where it has the vCPU: a weak thread is nicer than others, and
         // so would be the threads that it makes.
-        if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare()) {
+        if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare().ok()) {
             self.hand_to(&self.vcpus[index], index, spare);
         }
     }
 
-    /// A spare was not needed after all; gives `false`.
-    fn keep_spare(&self, spare: Arc<Spare>) -> bool {
+    /// A spare was not needed after all.
+    fn keep_spare(&self, spare: Arc<Spare>) {
         self.handoffs.spares.lock().push(spare);
         if self.is_over() {
             // Those that were there have been dismissed already.
             self.dismiss_spares();
         }
-        false
     }
 
     /// The vCPU is free: its next holder is `spare`.
@@ -257,11 +273,15 @@ impl Shared {
 
     /// A thread for a vCPU, unless there are too many weak ones already or none
     /// is to be had: then the refusal is counted.
-    fn admit_spare(&self) -> Option<Arc<Spare>> {
+    fn admit_spare(&self) -> Result<Arc<Spare>, StallOutcome> {
         let limit = WEAK_PER_VCPU * self.vcpus.len();
-        let has_room = self.handoffs.n_weak.load(Ordering::SeqCst) < limit;
-        let spare = has_room.then(|| self.find_spare()).flatten();
-        if spare.is_none() {
+        let spare = if self.handoffs.n_weak.load(Ordering::SeqCst) < limit {
+            self.find_spare().ok_or(StallOutcome::KeptByHost)
+        } else {
+            self.handoffs.n_limit_hits.fetch_add(1, Ordering::Relaxed);
+            Err(StallOutcome::KeptByLimit)
+        };
+        if spare.is_err() {
             self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
         }
         spare
@@ -335,7 +355,10 @@ pub(crate) fn precise_timers() {
 /// Afterwards, also after a panic of the code, the coroutine is asked to make
 /// way: its next safepoint takes it back to a vCPU.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
-    on_current(|local| local.give_away());
+    on_current(|local| {
+        local.say_where();
+        local.give_away();
+    });
     let _asks = AsksIfLost;
     body()
 }

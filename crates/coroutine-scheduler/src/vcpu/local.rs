@@ -109,7 +109,21 @@ impl<'a> Local<'a> {
     /// Calls `body` unless the vCPU is lost.
     #[inline]
     pub(crate) fn while_held<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
-        self.grip.while_held(&self.shared.idle, body)
+        let result = self.grip.while_held(&self.shared.idle, body);
+        if result.is_none() {
+            self.say_where();
+        }
+        result
+    }
+
+    /// The coroutine calls the scheduler: if it was asked to, it says where.
+    #[inline]
+    pub(crate) fn say_where(&self) {
+        if self.grip.takes_ask_where()
+            && let Some(task) = self.task.get()
+        {
+            self.shared.say_where(task.header().id());
+        }
     }
 }
 
@@ -208,6 +222,7 @@ pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
         let is_own = local.is_running(waker);
         if is_own {
             local.turn.set(turn);
+            local.say_where();
         }
         is_own
     });
