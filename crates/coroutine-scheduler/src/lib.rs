@@ -83,6 +83,7 @@ use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
 pub use config::{Fairness, SchedulerConfig, WeakClass};
+pub use coroutine::context::save_context;
 pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo, stackful};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
@@ -92,7 +93,7 @@ pub use pool::{CoroutinePool, PoolConfig, PoolStats};
 pub use preempt::{checkpoint, is_preempted, with_preempt_word, yield_now};
 pub use priority::Priority;
 pub use queue::ReadyQueue;
-pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
+pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, VCPU, spawn, spawn_with};
 pub use stack::{StackConfig, StackError, StackStats};
 pub use stall::{Doing, Stall, StallOutcome};
 pub use state::{CoroutineState, IllegalTransition};

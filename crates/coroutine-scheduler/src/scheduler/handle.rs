@@ -6,10 +6,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_utils::CachePadded;
-
 use super::shared::Shared;
 use super::spawn::{SpawnOptions, make, spawn_on, spawn_stackful_on};
+use super::vcpu::{VCPU, info};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ControlError, SpawnError};
 use crate::stall::Stall;
@@ -17,7 +16,7 @@ use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::JoinHandle;
 use crate::task::state::{self, State, Then};
 use crate::trace::RunRecord;
-use crate::vcpu::{self, Vcpu};
+use crate::vcpu;
 use crate::{Priority, SchedulerConfig, balance, clock, preempt};
 
 /// Spawns and asks, from any thread. Clones are the same scheduler; one keeps
@@ -353,25 +352,22 @@ impl SchedulerHandle {
     #[must_use]
     pub fn vcpus(&self) -> Vec<VCpuInfo> {
         let now = clock::ticks();
-        let info = |(id, vcpu): (usize, &CachePadded<Vcpu>)| {
-            let stats = vcpu.counters.snapshot();
-            let start = vcpu.start_ticks.load(Ordering::Relaxed);
-            let total = if start == 0 {
-                0
-            } else {
-                now.saturating_sub(start)
-            };
-            let busy = vcpu.counters.busy_ticks.load(Ordering::Relaxed);
-            VCpuInfo {
-                id,
-                state: vcpu.state(),
-                total_cycles: total,
-                available_cycles: total.saturating_sub(busy),
-                coroutine_count: vcpu.n_ready(),
-                utilization: stats.utilization(),
-            }
-        };
-        self.shared.vcpus.iter().enumerate().map(info).collect()
+        let all = self.shared.vcpus.iter().enumerate();
+        all.map(|(id, vcpu)| info(vcpu, id, now)).collect()
+    }
+
+    /// One vCPU, by its number; `None` if there are not so many.
+    #[must_use]
+    pub fn vcpu(&self, id: usize) -> Option<VCPU> {
+        VCPU::new(self, id)
+    }
+
+    /// What a coroutine saved last, see [`Coroutine::load_context`].
+    ///
+    /// # Errors
+    /// If there is none, it runs, or it has saved nothing.
+    pub fn load_context(&self, id: CoroutineId) -> Result<Vec<u8>, ControlError> {
+        self.find(id)?.load_context()
     }
 
     /// All coroutines that have not ended.
