@@ -139,6 +139,8 @@ pub enum ControlError {
     Running(CoroutineId),
     /// It stays on its vCPU, because it was pinned or has a stack there.
     Pinned(CoroutineId),
+    /// It has saved no context.
+    NoContext(CoroutineId),
 }
 
 impl fmt::Display for ControlError {
@@ -151,6 +153,11 @@ impl fmt::Display for ControlError {
             }
             Self::Running(id) => write!(f, "coroutine {id} is running"),
             Self::Pinned(id) => write!(f, "coroutine {id} is pinned to its vCPU"),
+            Self::NoContext(id) => write!(
+                f,
+                "coroutine {id} has saved no context: its body has to call save_context, and its \
+                 spawn SpawnOptions::keeps_context"
+            ),
         }
     }
 }

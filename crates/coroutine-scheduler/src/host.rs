@@ -4,8 +4,12 @@
 //! - **H1** `clock_gettime` writes one `timespec` to the place it is given.
 //! - **H2** `sched_getattr` writes a `sched_attr` of the size it is given to the
 //!   place it is given, `sched_setattr` reads one; neither touches other memory.
+//! - **H3** `sched_setscheduler` reads one `sched_param`.
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{getpriority_process, setpriority_process};
+
+use crate::stall::Doing;
 
 /// Processor time that a thread of this process has used, in nanoseconds; also
 /// while it runs. `None` if there is no such thread.
@@ -97,6 +101,58 @@ pub(crate) fn ask_for_short_turns(ns: u64) -> bool {
     outcome == 0
 }
 
+/// How a thread competes with others for processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    is_idle: bool,
+    niceness: i32,
+}
+
+impl Standing {
+    /// This thread's; `None` where the host does not tell.
+    pub(crate) fn own() -> Option<Standing> {
+        let idle = libc::SCHED_IDLE.cast_unsigned();
+        Some(Standing {
+            // Where it cannot be read it is not changed either.
+            is_idle: own_attributes().is_some_and(|attr| attr.sched_policy == idle),
+            niceness: getpriority_process(None).ok()?,
+        })
+    }
+
+    /// Makes it this thread's, which `now` has another one; whether it is.
+    pub(crate) fn restore(self, now: Standing) -> bool {
+        let is_awake = self.is_idle || !now.is_idle || set_class(THIS_THREAD, libc::SCHED_OTHER);
+        let is_as_nice =
+            || now.niceness == self.niceness || setpriority_process(None, self.niceness).is_ok();
+        is_awake && is_as_nice()
+    }
+}
+
+/// Lets a thread of this process run only while nothing else wants to; `false`
+/// if it is of another class than the ordinary one, or the host refuses.
+pub(crate) fn make_idle(thread: i32) -> bool {
+    let other = libc::SCHED_OTHER.cast_unsigned();
+    thread > 0
+        && attributes(thread).is_some_and(|attr| attr.sched_policy == other)
+        && set_class(thread, libc::SCHED_IDLE)
+}
+
+/// By the system call: `sched_setscheduler` of a C library may mean processes.
+fn set_class(thread: libc::pid_t, class: libc::c_int) -> bool {
+    const PRIORITY: libc::c_int = 0;
+    let param = PRIORITY;
+    // SAFETY: H3: one `int` is all there is in Linux's `sched_param`.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            thread,
+            class,
+            &raw const param,
+        )
+    };
+    outcome == 0
+}
+
 /// Whether a thread of this process, by its name, has done what
 /// [`ask_for_short_turns`] does, on whatever kernel; `None` if there is none.
 #[cfg(test)]
@@ -109,6 +165,29 @@ pub(crate) fn has_asked_for_short_turns(name: &str) -> Option<bool> {
     let number = thread.file_name().to_str()?.parse().ok()?;
     let flags = attributes(number)?.sched_flags;
     Some(flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0)
+}
+
+/// What a thread of this process does.
+pub(crate) fn doing(thread: i32) -> Doing {
+    let path = format!("/proc/self/task/{thread}/syscall");
+    let Ok(file) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return Doing::Unknown;
+    };
+    // The number comes first; the rest, arguments and addresses, is no use here.
+    let mut bytes = [0; 32];
+    let n_bytes = rustix::io::read(file, &mut bytes).unwrap_or(0);
+    doing_by(&bytes[..n_bytes])
+}
+
+/// By `/proc/PID/syscall`: `running`, or a number; -1 for a thread that stopped
+/// outside of a system call, in a page fault for instance.
+fn doing_by(syscall: &[u8]) -> Doing {
+    let text = str::from_utf8(syscall).unwrap_or_default();
+    match text.split_ascii_whitespace().next() {
+        Some("running" | "-1") => Doing::Computing,
+        Some(number) => number.parse().map_or(Doing::Unknown, Doing::SystemCall),
+        None => Doing::Unknown,
+    }
 }
 
 /// Whether a thread of this process runs or would if the host let it, and does
@@ -151,6 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_becomes_idle_and_keeps_its_niceness() {
+        std::thread::spawn(|| {
+            let before = Standing::own().unwrap();
+            let thread = rustix::thread::gettid().as_raw_nonzero().get();
+            assert!(make_idle(thread));
+            assert!(!make_idle(thread), "it is of another class by now");
+            let idle = Standing::own().unwrap();
+            assert_eq!((idle.is_idle, idle.niceness), (true, before.niceness));
+            // As the host likes; but it says the truth.
+            let is_restored = before.restore(idle);
+            assert_eq!(is_restored, Standing::own() == Some(before));
+            assert!(!make_idle(0) && !make_idle(1 << 23), "nobody's");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn a_threads_time_goes_on_while_it_runs() {
         let own = rustix::thread::gettid().as_raw_nonzero().get();
         let start = thread_cpu_ns(own).unwrap();
@@ -175,8 +272,22 @@ mod tests {
         while is_runnable(thread) != Some(false) {
             std::thread::yield_now();
         }
+        // Unless the host's kernel does not tell.
+        let futex = Doing::SystemCall(libc::SYS_futex as u32);
+        assert!([futex, Doing::Unknown].contains(&doing(thread)));
         drop(end);
         waits.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_thread_does_is_read_as_the_kernel_writes_it() {
+        let check = |text: &str, doing| assert_eq!(doing_by(text.as_bytes()), doing, "{text}");
+        check("running\n", Doing::Computing);
+        check("-1 0x7ffd 0x7f00\n", Doing::Computing);
+        check("202 0x7f 0x189 0x0 0x0 0x0 0xff", Doing::SystemCall(202));
+        check("", Doing::Unknown);
+        check("?", Doing::Unknown);
+        assert_eq!(doing(1 << 23), Doing::Unknown);
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub mod preempt;
 pub mod balance;
 mod vcpu;
 mod monitor;
+pub mod stall;
 #[cfg(any(feature = "tokio", all(test, not(loom))))]
 pub mod tokio_context;
 #[cfg(not(any(feature = "tokio", all(test, not(loom)))))]
@@ -70,7 +71,7 @@ mod tokio_context;
 
 #[allow(unsafe_code, reason = "the time-stamp counter: rule C1")]
 pub mod clock;
-#[allow(unsafe_code, reason = "clocks and attributes of threads: rules H1, H2")]
+#[allow(unsafe_code, reason = "clocks and classes of threads: rules H1 to H3")]
 mod host;
 pub mod timer;
 
@@ -82,6 +83,7 @@ use std::time::Duration;
 
 pub use clock::{Clock, VirtualClock};
 pub use config::{Fairness, SchedulerConfig, WeakClass};
+pub use coroutine::context::save_context;
 pub use coroutine::{Coroutine, CoroutineId, CoroutineInfo, stackful};
 pub use error::{ConfigError, ControlError, JoinError, SpawnError, StartError};
 pub use policy::{
@@ -91,8 +93,9 @@ pub use pool::{CoroutinePool, PoolConfig, PoolStats};
 pub use preempt::{checkpoint, is_preempted, with_preempt_word, yield_now};
 pub use priority::Priority;
 pub use queue::ReadyQueue;
-pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, spawn, spawn_with};
+pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, VCPU, spawn, spawn_with};
 pub use stack::{StackConfig, StackError, StackStats};
+pub use stall::{Doing, Stall, StallOutcome};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::{JoinHandle, TaskGroup, scope};

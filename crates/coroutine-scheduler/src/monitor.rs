@@ -70,6 +70,11 @@ impl Monitor {
         }
     }
 
+    /// There is an errand for it.
+    pub(crate) fn call(&self) {
+        self.parker.unpark();
+    }
+
     pub(crate) fn stop(&self) {
         self.parker.unpark();
     }
@@ -115,6 +120,7 @@ pub(crate) fn run(shared: &Shared) {
         .map(|every| every.as_nanos() as u64);
     let (mut next_boost, mut next_balance) = (0, 0);
     while !shared.is_over() {
+        shared.run_errands();
         if all_sleep(shared) {
             monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
             monitor.is_dormant.store(1, Ordering::SeqCst);
@@ -184,6 +190,7 @@ pub(crate) fn run(shared: &Shared) {
         let wait = Duration::from_nanos(next.saturating_sub(clock::now_ns()));
         monitor.parker.park(Some(wait.max(TICK_MIN)));
     }
+    shared.close_errands();
 }
 
 fn all_sleep(shared: &Shared) -> bool {

@@ -52,7 +52,11 @@ pub const PAUSE: u32 = 1 << 3;
 pub fn with_preempt_word<R>(body: impl FnOnce(&AtomicU32) -> R) -> R {
     static NEVER: AtomicU32 = AtomicU32::new(0);
     // Counted: a stackful body may be suspended inside (rule L2).
-    match vcpu::on_current(|local| Arc::clone(local.grip())) {
+    let grip = vcpu::on_current(|local| {
+        local.say_where();
+        Arc::clone(local.grip())
+    });
+    match grip {
         Some(grip) => body(&grip.preempt),
         None => body(&NEVER),
     }
@@ -65,8 +69,11 @@ pub fn is_preempted() -> bool {
     let is_asked = vcpu::on_current(|local| {
         // A handle's abort or pause raises the word late, and that of a thread
         // without a vCPU never: the task's own state says so at once.
-        local.grip().preempt.load(Ordering::Relaxed) != 0
-            || (local.task.get()).is_some_and(|task| task.header().state.is_stopped())
+        if local.grip().preempt.load(Ordering::Relaxed) != 0 {
+            local.say_where();
+            return true;
+        }
+        (local.task.get()).is_some_and(|task| task.header().state.is_stopped())
     });
     is_asked.unwrap_or(false)
 }

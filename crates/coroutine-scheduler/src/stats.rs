@@ -237,6 +237,9 @@ pub struct SchedulerStats {
     /// Times it could not: too many weak threads, or none to be had, or a filter
     /// forbids the `membarrier` that it takes.
     pub handoffs_refused: u64,
+    /// Those of them that were for too many weak threads: four for each vCPU. Who
+    /// keeps it is in [`stalls`](crate::SchedulerHandle::stalls).
+    pub weak_limit_hits: u64,
     /// Threads now that lost their vCPU and have not ended their poll.
     pub weak_threads: usize,
     /// Stacks of stackful coroutines.
@@ -356,6 +359,18 @@ pub(crate) fn prometheus(stats: &SchedulerStats) -> String {
         "counter",
         "vCPUs that went to another thread.",
         &one(stats.handoffs as f64),
+    );
+    metric(
+        "handoffs_refused_total",
+        "counter",
+        "vCPUs that had to stay with a stuck coroutine, at each look.",
+        &one(stats.handoffs_refused as f64),
+    );
+    metric(
+        "weak_limit_hits_total",
+        "counter",
+        "Those of them for too many weak threads.",
+        &one(stats.weak_limit_hits as f64),
     );
     metric(
         "weak_threads",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{oversubscribed, started};
 use coroutine_scheduler::{
-    CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, WeakClass, blocking, sleep, spawn,
-    yield_now,
+    CoroutineScheduler, Doing, Priority, SchedulerConfig, SpawnOptions, Stall, StallOutcome,
+    WeakClass, blocking, checkpoint, sleep, spawn, yield_now,
 };
 
 /// Computes until told to stop, without a safepoint.
@@ -214,4 +214,118 @@ fn a_destructor_may_block() {
     }
     assert_eq!(n_dropped.load(Ordering::Relaxed), 50);
     drop(scheduler);
+}
+
+/// Looks again until there is one as it should be.
+fn stall_with(scheduler: &CoroutineScheduler, is_it: impl Fn(&Stall) -> bool) -> Stall {
+    loop {
+        if let Some(stall) = scheduler.stalls().into_iter().find(&is_it) {
+            return stall;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[inline(never)]
+async fn comes_to_a_safepoint_late(stop: &AtomicBool) {
+    std::hint::black_box(hog(stop));
+    checkpoint().await;
+}
+
+#[test]
+fn a_stall_says_who_it_was_and_where_it_was_seen_next() {
+    let scheduler = started(oversubscribed(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Stop(Arc::clone(&stop));
+    assert!(scheduler.stalls().is_empty());
+    let options = SpawnOptions::new().name("late");
+    let body = async move { comes_to_a_safepoint_late(&stop).await };
+    let line = line!() + 1;
+    let late = scheduler.spawn_with(options, body).unwrap();
+    scheduler.spawn(async {}).unwrap().join().unwrap();
+    let stall = stall_with(&scheduler, |stall| stall.id == late.id());
+    assert_eq!((stall.spawned_at.line(), stall.count), (line, 1));
+    assert_eq!(stall.name.as_deref(), Some("late"));
+    assert_eq!((stall.vcpu, stall.outcome), (0, StallOutcome::HandedOff));
+    assert!(stall.ran >= Duration::from_millis(1), "{stall}");
+    assert!([Doing::Computing, Doing::Unknown].contains(&stall.doing));
+    assert!(stall.next_seen.is_none(), "it is there still");
+    drop(stopper);
+    late.join().unwrap();
+    let stall = &scheduler.stalls()[0];
+    let text = stall.to_string();
+    assert!(text.contains("(late), spawned at "), "{text}");
+    assert!(text.contains("comes_to_a_safepoint_late"), "{text}");
+}
+
+#[test]
+fn a_stall_in_a_system_call_says_which() {
+    let scheduler = started(oversubscribed(1));
+    let (sender, receiver) = std::sync::mpsc::channel::<u32>();
+    let waits = scheduler.spawn(async move { receiver.recv().unwrap() });
+    let waits = waits.unwrap();
+    scheduler.spawn(async {}).unwrap().join().unwrap();
+    let stall = stall_with(&scheduler, |stall| stall.id == waits.id());
+    let futex = Doing::SystemCall(libc::SYS_futex as u32);
+    assert!([futex, Doing::Unknown].contains(&stall.doing), "{stall}");
+    sender.send(5).unwrap();
+    assert_eq!(waits.join().unwrap(), 5);
+    assert!(scheduler.stalls()[0].next_seen.is_none(), "nothing called");
+}
+
+/// Of many from one site the last is kept, and of those that keep their vCPU
+/// the reason why.
+#[test]
+fn too_many_stuck_ones_are_told_of() {
+    let scheduler = started(oversubscribed(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Stop(Arc::clone(&stop));
+    // One more than a vCPU may lose threads.
+    let hogs: Vec<_> = (0..5)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            scheduler.spawn(async move { hog(&stop) }).unwrap()
+        })
+        .collect();
+    let waits = scheduler.spawn(async {}).unwrap();
+    let stall = stall_with(&scheduler, |stall| {
+        stall.outcome == StallOutcome::KeptByLimit
+    });
+    assert_eq!((stall.count, stall.id), (5, hogs[4].id()));
+    assert!(stall.to_string().contains("too many threads are stuck"));
+    let stats = scheduler.get_stats();
+    assert!(stats.weak_limit_hits > 0 && stats.handoffs_refused >= stats.weak_limit_hits);
+    assert_eq!((stats.handoffs, stats.weak_threads), (4, 4));
+    assert!(
+        scheduler
+            .prometheus()
+            .contains("coroutine_weak_limit_hits_total ")
+    );
+    assert!(!waits.is_finished());
+    drop(stopper);
+    for hog in hogs {
+        hog.join().unwrap();
+    }
+    waits.join().unwrap();
+}
+
+#[test]
+fn a_vcpu_kept_by_a_stack_is_told_of() {
+    let scheduler = started(oversubscribed(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Stop(Arc::clone(&stop));
+    let keeps = {
+        let stop = Arc::clone(&stop);
+        let options = SpawnOptions::new().name("keeps");
+        scheduler.spawn_stackful(options, move || hog(&stop))
+    };
+    let keeps = keeps.unwrap();
+    let waits = scheduler.spawn(async {}).unwrap();
+    let stall = stall_with(&scheduler, |stall| stall.id == keeps.id());
+    assert_eq!(stall.outcome, StallOutcome::KeptByStack);
+    assert_eq!((stall.count, stall.name.as_deref()), (1, Some("keeps")));
+    assert!(!waits.is_finished() && scheduler.get_stats().handoffs == 0);
+    drop(stopper);
+    keeps.join().unwrap();
+    waits.join().unwrap();
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use common::{oversubscribed, started};
-use coroutine_scheduler::{CoroutineScheduler, SchedulerConfig, blocking};
+use coroutine_scheduler::{CoroutineScheduler, SchedulerConfig, WeakClass, blocking, yield_now};
 use parking_lot::Mutex;
 use rustix::process::{getpriority_process, setpriority_process};
 
@@ -17,6 +17,14 @@ const OWN: i32 = 3;
 
 fn niceness() -> i32 {
     getpriority_process(None).unwrap()
+}
+
+/// Whether this thread is of class `SCHED_IDLE`, by the last fields of its `stat`.
+fn is_idle() -> bool {
+    const SCHED_IDLE: &str = "5";
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, after) = stat.rsplit_once(") ").unwrap();
+    after.split(' ').nth(38).unwrap() == SCHED_IDLE
 }
 
 /// Until the monitor has taken the vCPU.
@@ -115,4 +123,71 @@ fn the_thread_that_ends_a_scheduler_is_no_nicer_than_others() {
     assert!(weak > OWN);
     assert_eq!(ends, OWN);
     drop(last);
+}
+
+/// Also where the host would not let them rise again: they never sink.
+#[test]
+fn a_scheduler_started_by_a_weak_coroutine_is_no_nicer_than_others() {
+    setpriority_process(None, OWN).unwrap();
+    for is_driven in [false, true] {
+        let scheduler = started(oversubscribed(1));
+        let starts = scheduler.spawn(async move {
+            compute_until_weak();
+            let inner = || {
+                let inner = started(SchedulerConfig {
+                    hand_off: false,
+                    ..oversubscribed(1)
+                });
+                let asks = inner.spawn(async { niceness() }).unwrap();
+                while !asks.is_finished() {
+                    std::thread::yield_now();
+                }
+                drop(inner);
+                asks
+            };
+            let asks = if is_driven {
+                // Between the two there is one without threads of its own.
+                let between = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+                let place = Arc::new(Mutex::new(None));
+                let asks = Arc::clone(&place);
+                let _ran = between.spawn(async move { *place.lock() = Some(inner()) });
+                while between.run_one().is_some() {}
+                asks.lock().take().unwrap()
+            } else {
+                inner()
+            };
+            asks.await.unwrap()
+        });
+        scheduler.spawn(async {}).unwrap().join().unwrap();
+        let inner = starts.unwrap().join().unwrap();
+        assert_eq!(inner, OWN, "driven: {is_driven}");
+    }
+}
+
+#[test]
+fn an_idle_weak_thread_lets_go_of_its_coroutine() {
+    let scheduler = started(SchedulerConfig {
+        weak_class: WeakClass::Idle,
+        ..oversubscribed(1)
+    });
+    let hogs: Vec<_> = (0..3)
+        .map(|_| {
+            let hog = scheduler.spawn(async {
+                // It allocates, and so do the others.
+                while !is_idle() {
+                    std::hint::black_box(vec![0_u8; 1000]);
+                }
+                yield_now().await;
+                is_idle()
+            });
+            let next = scheduler.spawn(async { is_idle() }).unwrap();
+            assert!(!next.join().unwrap());
+            hog.unwrap()
+        })
+        .collect();
+    for hog in hogs {
+        assert!(!hog.join().unwrap(), "a vCPU's thread runs it on");
+    }
+    let stats = scheduler.get_stats();
+    assert!(stats.handoffs >= 3 && stats.weak_threads == 0, "{stats:?}");
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use common::{oversubscribed, started};
 use coroutine_scheduler::trace::chrome_trace;
 use coroutine_scheduler::{
-    CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, VcpuState, yield_now,
+    ControlError, CoroutineScheduler, CoroutineState, Priority, SchedulerConfig, SpawnOptions,
+    VcpuState, checkpoint, is_preempted, save_context, yield_now,
 };
 
 #[test]
@@ -111,4 +112,111 @@ fn a_vcpu_that_sleeps_is_idle_meanwhile() {
     let later = scheduler.get_stats().vcpus[0];
     assert!(later.idle_time > sleeps.idle_time, "{later:?}");
     assert_eq!(later.executions, sleeps.executions);
+}
+
+#[test]
+fn a_vcpu_shows_what_it_runs_and_what_waits_there() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
+    assert!(scheduler.vcpu(2).is_none());
+    let vcpu = scheduler.vcpu(1).unwrap();
+    assert_eq!((vcpu.id(), vcpu.state()), (1, VcpuState::Idle));
+    assert!(vcpu.current().is_none());
+    let seen = Arc::new(parking_lot::Mutex::new(None));
+    let looks = {
+        let (vcpu, seen) = (vcpu.clone(), Arc::clone(&seen));
+        let body = async move {
+            let current = vcpu.current().map(|current| current.id());
+            *seen.lock() = Some((vcpu.state(), current, vcpu.ready_count()));
+        };
+        let here = SpawnOptions::new().pinned_to(1);
+        scheduler.spawn_with(here, body).unwrap()
+    };
+    let waits = SpawnOptions::new().pinned_to(1).name("waits");
+    let _waits = scheduler.spawn_with(waits, yield_now()).unwrap();
+    let _elsewhere = scheduler.spawn_with(SpawnOptions::new().pinned_to(0), yield_now());
+    assert_eq!((vcpu.ready_count(), vcpu.ready().len()), (2, 2));
+    while !looks.is_finished() {
+        scheduler.run_one().unwrap();
+    }
+    let (state, current, n_ready) = seen.lock().take().unwrap();
+    assert_eq!(
+        (state, current, n_ready),
+        (VcpuState::Running, Some(looks.id()), 1)
+    );
+    let ready = vcpu.ready();
+    assert_eq!(ready[0].name.as_deref(), Some("waits"));
+    assert_eq!((vcpu.stats().executions, vcpu.info().id), (1, 1));
+    let info = scheduler.vcpus()[1];
+    assert_eq!((info.id, info.coroutine_count), (1, vcpu.ready_count()));
+}
+
+#[test]
+fn a_context_is_there_for_others_while_its_coroutine_does_not_run() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let handle = scheduler.handle();
+    let body = async move {
+        let own = handle.coroutines()[0].id;
+        assert!(save_context(&[1]));
+        let seen = handle.load_context(own);
+        yield_now().await;
+        assert!(save_context(&[2, 3]));
+        seen
+    };
+    let options = SpawnOptions::new().keeps_context();
+    let saves = scheduler.spawn_with(options.clone(), body).unwrap();
+    let id = saves.id();
+    assert_eq!(saves.load_context(), Err(ControlError::NoContext(id)));
+    assert_eq!(scheduler.run_one(), Some(id));
+    assert_eq!(scheduler.load_context(id), Ok(vec![1]));
+    assert_eq!(scheduler.run_one(), Some(id));
+    assert_eq!(saves.load_context(), Ok(vec![2, 3]), "its last words");
+    assert_eq!(scheduler.load_context(id), Err(ControlError::Unknown(id)));
+    assert_eq!(saves.join().unwrap(), Err(ControlError::Running(id)));
+    // Another one by the same options has a place of its own.
+    let other = scheduler.spawn_with(options, yield_now()).unwrap();
+    let nothing = ControlError::NoContext(other.id());
+    assert_eq!(other.load_context(), Err(nothing));
+    assert!(nothing.to_string().contains("keeps_context"));
+    // And who did not ask for one has none.
+    let unkept = scheduler.spawn(async { save_context(&[1]) }).unwrap();
+    while scheduler.run_one().is_some() {}
+    assert!(!unkept.join().unwrap());
+    assert!(!save_context(&[1]), "outside of coroutines");
+}
+
+/// What is loaded from one that is paused is what it was at that safepoint.
+#[test]
+fn a_paused_coroutine_shows_the_state_it_goes_on_from() {
+    let scheduler = started(oversubscribed(2));
+    let body = async {
+        let mut n = 0_u64;
+        loop {
+            n += 1;
+            if is_preempted() {
+                save_context(&n.to_le_bytes());
+                checkpoint().await;
+                // Nobody else changes it.
+                save_context(&n.to_le_bytes());
+            }
+        }
+    };
+    let options = SpawnOptions::new().keeps_context();
+    let counts = scheduler.spawn_with(options, body).unwrap();
+    let mut last = 0;
+    let mut n_looks = 0;
+    while n_looks < 50 {
+        scheduler.pause_coroutine(counts.id()).unwrap();
+        while counts.state() != CoroutineState::Suspended {
+            std::thread::yield_now();
+        }
+        if let Ok(bytes) = counts.load_context() {
+            assert_eq!(counts.load_context().as_ref(), Ok(&bytes));
+            let n = u64::from_le_bytes(bytes.try_into().unwrap());
+            assert!(n >= last, "{n} after {last}");
+            (last, n_looks) = (n, n_looks + 1);
+        }
+        counts.resume().unwrap();
+    }
+    counts.abort().unwrap();
+    assert!(counts.join().unwrap_err().is_cancelled());
 }

@@ -1,5 +1,6 @@
 //! [`Coroutine`]: a handle by which one is watched and controlled.
 
+pub mod context;
 mod info;
 #[allow(unsafe_code, reason = "switching stacks: rules K1 to K4")]
 pub mod stackful;

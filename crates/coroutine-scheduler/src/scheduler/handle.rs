@@ -6,17 +6,17 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_utils::CachePadded;
-
 use super::shared::Shared;
 use super::spawn::{SpawnOptions, make, spawn_on, spawn_stackful_on};
+use super::vcpu::{VCPU, info};
 use crate::coroutine::{Coroutine, CoroutineId, CoroutineInfo};
 use crate::error::{ControlError, SpawnError};
+use crate::stall::Stall;
 use crate::stats::{Quantiles, SchedulerStats, VCPUStats, VCpuInfo};
 use crate::task::JoinHandle;
 use crate::task::state::{self, State, Then};
 use crate::trace::RunRecord;
-use crate::vcpu::{self, Vcpu};
+use crate::vcpu;
 use crate::{Priority, SchedulerConfig, balance, clock, preempt};
 
 /// Spawns and asks, from any thread. Clones are the same scheduler; one keeps
@@ -282,9 +282,8 @@ impl SchedulerHandle {
     pub fn get_stats(&self) -> SchedulerStats {
         let shared = &*self.shared;
         let counters = || shared.vcpus.iter().map(|vcpu| &vcpu.counters);
-        let ended = |vcpu| shared.registry.n_ended_at(vcpu);
-        let vcpus = counters().enumerate().map(|(i, c)| c.snapshot(ended(i)));
-        let vcpus: Vec<VCPUStats> = vcpus.collect();
+        let all = 0..shared.vcpus.len();
+        let vcpus: Vec<VCPUStats> = all.map(|id| shared.vcpu_stats(id)).collect();
         let sum = |field: fn(&VCPUStats) -> u64| vcpus.iter().map(field).sum::<u64>();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SchedulerStats {
@@ -301,6 +300,7 @@ impl SchedulerHandle {
             poll_time: Quantiles::of(counters().map(|c| &c.poll_time)),
             handoffs: get(&shared.handoffs.n_handoffs),
             handoffs_refused: get(&shared.handoffs.n_refused),
+            weak_limit_hits: get(&shared.handoffs.n_limit_hits),
             weak_threads: shared.handoffs.n_weak.load(Ordering::Relaxed),
             stacks: shared.stacks.stats(),
             vcpus,
@@ -339,29 +339,35 @@ impl SchedulerHandle {
             .collect()
     }
 
+    /// Coroutines that kept others waiting so far, one for each spawn site: see
+    /// [`Stall`]. They are seen where vCPUs are taken from them: without
+    /// [`hand_off`](SchedulerConfig::hand_off), or where the caller drives, there
+    /// are none.
+    #[must_use]
+    pub fn stalls(&self) -> Vec<Stall> {
+        self.shared.stalls.all()
+    }
+
     /// Each vCPU, now.
     #[must_use]
     pub fn vcpus(&self) -> Vec<VCpuInfo> {
         let now = clock::ticks();
-        let info = |(id, vcpu): (usize, &CachePadded<Vcpu>)| {
-            let stats = vcpu.counters.snapshot(self.shared.registry.n_ended_at(id));
-            let start = vcpu.start_ticks.load(Ordering::Relaxed);
-            let total = if start == 0 {
-                0
-            } else {
-                now.saturating_sub(start)
-            };
-            let busy = vcpu.counters.busy_ticks.load(Ordering::Relaxed);
-            VCpuInfo {
-                id,
-                state: vcpu.state(),
-                total_cycles: total,
-                available_cycles: total.saturating_sub(busy),
-                coroutine_count: vcpu.n_ready(),
-                utilization: stats.utilization(),
-            }
-        };
-        self.shared.vcpus.iter().enumerate().map(info).collect()
+        let all = 0..self.shared.vcpus.len();
+        all.map(|id| info(&self.shared, id, now)).collect()
+    }
+
+    /// One vCPU, by its number; `None` if there are not so many.
+    #[must_use]
+    pub fn vcpu(&self, id: usize) -> Option<VCPU> {
+        VCPU::new(self, id)
+    }
+
+    /// What a coroutine saved last, see [`Coroutine::load_context`].
+    ///
+    /// # Errors
+    /// If there is none, it runs, or it has saved nothing.
+    pub fn load_context(&self, id: CoroutineId) -> Result<Vec<u8>, ControlError> {
+        self.find(id)?.load_context()
     }
 
     /// All coroutines that have not ended.

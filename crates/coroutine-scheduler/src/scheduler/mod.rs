@@ -3,6 +3,7 @@
 mod handle;
 mod shared;
 mod spawn;
+mod vcpu;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,12 +15,13 @@ use crate::clock::Clock;
 use crate::coroutine::CoroutineId;
 use crate::error::{ConfigError, ControlError, StartError};
 use crate::policy::{BuiltIn, Policy};
-use crate::vcpu::{self, Local, Ran, enter};
+use crate::vcpu::{Local, Ran, employer, enter, is_needed_by, is_on_vcpu};
 
 pub use handle::SchedulerHandle;
 pub(crate) use shared::{AnyPolicy, Shared};
 pub(crate) use spawn::spawn_stackful_on;
 pub use spawn::{SpawnOptions, spawn, spawn_with};
+pub use vcpu::VCPU;
 
 /// Runs coroutines on a pool of vCPUs. Dropping it shuts it down, in one of its
 /// own coroutines without waiting for that.
@@ -112,17 +114,17 @@ impl CoroutineScheduler {
             shared.vcpus.iter().for_each(|vcpu| vcpu.release());
             return Err(StartError::NotNew);
         }
-        shared.note_niceness();
-        let mut started = Ok(());
-        for index in 0..shared.vcpus.len() {
-            let body = move |shared: &Shared| shared.vcpu_thread(index);
-            started = started.and_then(|()| shared.spawn_thread(&index.to_string(), body));
-        }
-        started = started.and_then(|()| shared.spawn_monitor());
+        // A weak thread's children compete as little as it does; and whether this
+        // one is weak in a coroutine of another scheduler may change meanwhile.
+        let theirs = Arc::clone(shared);
+        let made =
+            employer().and_then(|employer| employer.do_on_monitor(move || theirs.make_threads()));
+        let started = made.unwrap_or_else(|| shared.make_threads());
         started.map_err(|error| {
             // Some vCPUs have a thread and others none: all lose it before
             // their coroutines are closed, here.
             shared.phase.end();
+            shared.close_errands();
             shared.send_threads_home();
             shared.join_threads();
             for vcpu in &shared.vcpus {
@@ -157,7 +159,7 @@ impl CoroutineScheduler {
     /// waited for. Await the coroutine's handle there.
     pub fn execute_coroutine(&self, id: CoroutineId) -> Result<Duration, ControlError> {
         assert!(
-            !vcpu::is_on_vcpu(),
+            !is_on_vcpu(),
             "execute_coroutine would block a vCPU; await the coroutine's handle instead"
         );
         let start = std::time::Instant::now();
@@ -212,7 +214,7 @@ impl CoroutineScheduler {
     /// for itself.
     pub fn shutdown(&self) {
         assert!(
-            !vcpu::is_needed_by(self.shared()),
+            !is_needed_by(self.shared()),
             "a scheduler cannot be shut down from its own thread or coroutine"
         );
         shut_down(self.shared());
@@ -224,14 +226,14 @@ impl CoroutineScheduler {
 /// nobody can wait for it there.
 impl Drop for CoroutineScheduler {
     fn drop(&mut self) {
-        if !vcpu::is_needed_by(self.shared()) {
+        if !is_needed_by(self.shared()) {
             return shut_down(self.shared());
         }
         let shared = Arc::clone(self.shared());
         let name = format!("{}-end", shared.config.thread_name);
         let ends = thread::Builder::new().name(name).spawn(move || {
             // Refused, it is slower; nothing else changes.
-            let _is_restored = shared.restore_niceness();
+            let _is_restored = shared.restore_standing();
             shut_down(&shared);
         });
         // Without a thread for it, its own threads keep it as it is.

@@ -15,6 +15,8 @@ use crate::monitor::{self, Monitor};
 use crate::phase::Phase;
 use crate::policy::{BuiltIn, Facts, Policy};
 use crate::stack::Stacks;
+use crate::stall::Stalls;
+use crate::stats::VCPUStats;
 use crate::task::TaskRef;
 use crate::task::registry::Registry;
 use crate::tokio_context::TokioContext;
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     n_orders: AtomicU64,
     n_orders_at_head: AtomicU64,
     pub(crate) handoffs: Handoffs,
+    pub(crate) stalls: Stalls,
     pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
     pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
@@ -243,6 +246,7 @@ impl Shared {
             n_orders: AtomicU64::new(FIRST_ORDER),
             n_orders_at_head: AtomicU64::new(FIRST_ORDER - 1),
             handoffs: Handoffs::default(),
+            stalls: Stalls::default(),
             threads: Mutex::default(),
             stacks: Stacks::default(),
             own,
@@ -359,12 +363,24 @@ impl Shared {
         }
     }
 
+    pub(super) fn vcpu_stats(&self, id: usize) -> VCPUStats {
+        self.vcpus[id]
+            .counters
+            .snapshot(self.registry.n_ended_at(id))
+    }
+
     /// This thread's place in the registry where it has no vCPU.
     pub(super) fn place_of_others(&self) -> usize {
         self.vcpus.len() + outsider_shard()
     }
 
-    pub(crate) fn spawn_monitor(&self) -> std::io::Result<()> {
+    /// The vCPUs' threads, then the monitor's.
+    pub(super) fn make_threads(&self) -> std::io::Result<()> {
+        self.note_standing();
+        for index in 0..self.vcpus.len() {
+            let body = move |shared: &Shared| shared.vcpu_thread(index);
+            self.spawn_thread(&index.to_string(), body)?;
+        }
         self.spawn_thread("mon", monitor::run)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::shared::Shared;
 use crate::Priority;
+use crate::coroutine::context::Place;
 use crate::coroutine::stackful::{BODY_BYTES_MAX, Stackful};
 use crate::error::SpawnError;
 use crate::task::header::{Extras, Header, Traits};
@@ -59,6 +60,14 @@ impl SpawnOptions {
     #[must_use]
     pub fn deadline(mut self, at: Duration) -> SpawnOptions {
         self.extras.deadline_ns = u64::try_from(at.as_nanos()).ok();
+        self
+    }
+
+    /// Gives it a place for what its body saves of itself: see
+    /// [`save_context`](crate::save_context).
+    #[must_use]
+    pub fn keeps_context(mut self) -> SpawnOptions {
+        self.extras.context = Some(Place::default());
         self
     }
 
@@ -152,7 +161,7 @@ where
         vcpu,
         extras,
     } = options;
-    let extras = (extras != Extras::default()).then(|| Box::new(extras));
+    let extras = (!extras.is_empty()).then(|| Box::new(extras));
     let traits = Traits {
         priority,
         is_pinned,

@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use super::raw::Vtable;
 use super::state::{self, State};
-use crate::coroutine::{CoroutineId, CoroutineInfo};
+use crate::coroutine::{CoroutineId, CoroutineInfo, context};
 use crate::scheduler::Shared;
 use crate::{CoroutineState, Priority};
 
@@ -57,12 +57,26 @@ pub(crate) struct Traits {
 }
 
 /// What few tasks have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Extras {
     pub(crate) name: Option<String>,
     pub(crate) budget_cycles: Option<u64>,
     /// In nanoseconds of the scheduler's clock.
     pub(crate) deadline_ns: Option<u64>,
+    pub(crate) context: Option<context::Place>,
+}
+
+impl Extras {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Extras {
+            name,
+            budget_cycles,
+            deadline_ns,
+            context,
+        } = self;
+        name.is_none() && budget_cycles.is_none() && deadline_ns.is_none() && context.is_none()
+    }
 }
 
 impl Header {
@@ -184,6 +198,10 @@ impl Header {
 
     pub(crate) fn budget_cycles(&self) -> Option<u64> {
         self.extras.as_ref()?.budget_cycles
+    }
+
+    pub(crate) fn context(&self) -> Option<&context::Place> {
+        self.extras.as_ref()?.context.as_ref()
     }
 
     /// For `RealTime`: earliest first, those without one last.

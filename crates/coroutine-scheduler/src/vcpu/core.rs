@@ -649,6 +649,9 @@ impl Local<'_> {
         let shared = self.shared();
         // First: who goes on with the task may look.
         shared.note_unstuck(header.id());
+        // What follows takes locks that others need. (Refused, it is as before;
+        // the thread sees to that when it is done here.)
+        let _is_restored = shared.restore_standing();
         shared.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
         self.task.set(None);
         header.note_run(self.charged.get(), ran);

@@ -36,7 +36,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32 as Word};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32 as Word};
 
 use super::core::Core;
 use super::idle::IdleSet;
@@ -67,6 +67,8 @@ pub(crate) struct Grip {
     pub(crate) preempt: Word,
     /// The thread, for the host; 0 where it did not say.
     pub(crate) thread: AtomicI32,
+    /// The coroutine is asked to say where it is: see `stall`.
+    is_asked_where: AtomicBool,
 }
 
 impl Grip {
@@ -77,7 +79,26 @@ impl Grip {
             busy: AtomicU32::new(1),
             preempt: Word::new(0),
             thread: AtomicI32::new(0),
+            is_asked_where: AtomicBool::new(false),
         }
+    }
+
+    /// The host's number of the thread, as far as known.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        let thread = self.thread.load(Ordering::Relaxed);
+        (thread != 0).then_some(thread)
+    }
+
+    /// Who has just lost the vCPU should say where it is.
+    pub(crate) fn ask_where(&self) {
+        self.is_asked_where.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this thread, the holder, should say where it is; once.
+    #[inline]
+    pub(crate) fn takes_ask_where(&self) -> bool {
+        self.is_asked_where.load(Ordering::Relaxed)
+            && self.is_asked_where.swap(false, Ordering::Relaxed)
     }
 
     /// A poll begins: from now on the vCPU may be taken.

@@ -5,21 +5,24 @@
 //! the vCPU away at once. Spare threads wait to take over; there are made as
 //! many as are needed, up to a limit, and one stays parked for each vCPU.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, getpriority_process, setpriority_process};
+use rustix::process::{Pid, setpriority_process};
 
 use super::local::on_current;
 use super::park::Parker;
 use super::{Grip, Take, Vcpu};
 use crate::config::WeakClass;
 use crate::coroutine::CoroutineId;
+use crate::host::{self, Standing};
 use crate::preempt;
 use crate::scheduler::Shared;
+use crate::stall::StallOutcome;
 
 /// Weak threads at once, for each vCPU.
 const WEAK_PER_VCPU: usize = 4;
@@ -35,11 +38,31 @@ pub(crate) struct Handoffs {
     /// Times a stuck coroutine kept its vCPU because there were too many weak
     /// threads, no thread could be made, or the barrier was refused.
     pub(crate) n_refused: AtomicU64,
+    /// Those of them that were for too many weak threads.
+    pub(crate) n_limit_hits: AtomicU64,
     /// Coroutines on weak threads.
     stuck: Mutex<Vec<CoroutineId>>,
     n_threads: AtomicUsize,
     /// Of the scheduler's threads, once it was started.
-    niceness: OnceLock<i32>,
+    standing: OnceLock<Standing>,
+    errands: Mutex<Errands>,
+}
+
+/// What the monitor does for threads that may be weak.
+#[derive(Default)]
+struct Errands {
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
+    /// There is no monitor, and there will be none.
+    is_closed: bool,
+}
+
+impl fmt::Debug for Errands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errands")
+            .field("n_waiting", &self.waiting.len())
+            .field("is_closed", &self.is_closed)
+            .finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +87,7 @@ impl Shared {
         let _entered = self.tokio.enter();
         while super::run(self, vcpu) == Left::Lost {
             // Refused by the host: a nicer thread should have no vCPU.
-            if !self.restore_niceness() {
+            if !self.restore_standing() {
                 return;
             }
             match self.wait_as_spare() {
@@ -74,21 +97,60 @@ impl Shared {
         }
     }
 
-    /// Notes the niceness of this thread for those that it is about to make.
-    pub(crate) fn note_niceness(&self) {
-        if let Ok(niceness) = getpriority_process(None) {
-            self.handoffs.niceness.get_or_init(|| niceness);
+    /// Notes the standing of this thread for those that it is about to make.
+    pub(crate) fn note_standing(&self) {
+        if let Some(standing) = Standing::own() {
+            self.handoffs.standing.get_or_init(|| standing);
         }
     }
 
-    /// Makes this thread, which was weak or made by a weak one, as nice as the
-    /// scheduler's threads are; whether it is.
-    pub(crate) fn restore_niceness(&self) -> bool {
-        match (self.handoffs.niceness.get(), getpriority_process(None)) {
-            (Some(&own), Ok(now)) => now == own || setpriority_process(None, own).is_ok(),
+    /// Makes this thread, which was weak or made by a weak one, compete as the
+    /// scheduler's threads do; whether it does.
+    pub(crate) fn restore_standing(&self) -> bool {
+        match (self.handoffs.standing.get(), Standing::own()) {
+            (Some(&own), Some(now)) => now == own || own.restore(now),
             // Where it cannot be read it was not changed either.
             _ => true,
         }
+    }
+
+    /// Lets the monitor do what a weak thread should not: threads that it made
+    /// would compete as little as it does. `None` if there is no monitor any
+    /// more. For coroutines, on a vCPU thread.
+    pub(crate) fn do_on_monitor<R: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> R + Send + 'static,
+    ) -> Option<R> {
+        let (sender, receiver) = mpsc::channel();
+        let errand = Box::new(move || {
+            // Who waits for it does not go before it is done.
+            let _ = sender.send(errand());
+        });
+        {
+            let mut errands = self.handoffs.errands.lock();
+            if errands.is_closed {
+                return None;
+            }
+            errands.waiting.push(errand);
+        }
+        self.monitor.call();
+        receiver.recv().ok()
+    }
+
+    /// The monitor's side, at each look.
+    pub(crate) fn run_errands(&self) {
+        // Not under the lock: they take their time.
+        let waiting = std::mem::take(&mut self.handoffs.errands.lock().waiting);
+        for errand in waiting {
+            errand();
+        }
+    }
+
+    /// No monitor comes any more: who waits for one hears of it.
+    pub(crate) fn close_errands(&self) {
+        let mut errands = self.handoffs.errands.lock();
+        errands.is_closed = true;
+        errands.waiting.clear();
     }
 
     fn wait_as_spare(&self) -> Option<usize> {
@@ -125,23 +187,32 @@ impl Shared {
     /// it to another thread; whether it did.
     pub(crate) fn take_stuck(&self, index: usize, running: u64) -> bool {
         let vcpu = &self.vcpus[index];
+        let Some(grip) = vcpu.holder.lock().grip.clone() else {
+            return false;
+        };
+        let note = |outcome| {
+            let id = CoroutineId(vcpu.running_id.load(Ordering::Relaxed));
+            if vcpu.running.load(Ordering::SeqCst) == running {
+                self.note_stall(&grip, vcpu.stall(index, running, id, outcome));
+            }
+            false
+        };
         // A started stack stays on its thread, and so does its vCPU. (Looked at
         // again below, where the holder cannot start one unseen.)
         let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
         if has_stacks() {
-            return false;
+            return note(StallOutcome::KeptByStack);
         }
-        let Some(spare) = self.admit_spare() else {
-            return false;
-        };
-        let Some(grip) = vcpu.holder.lock().grip.clone() else {
-            return self.keep_spare(spare);
+        let spare = match self.admit_spare() {
+            Ok(spare) => spare,
+            Err(why) => return note(why),
         };
         let mut id = 0;
         let is_still = || {
             id = vcpu.running_id.load(Ordering::Relaxed);
             vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
+        let stall = |id| vcpu.stall(index, running, CoroutineId(id), StallOutcome::HandedOff);
         // Held until the thread is what weak ones are: should its poll end
         // meanwhile, it waits for this in `note_unstuck`, and becomes what it
         // was only afterwards.
@@ -152,15 +223,22 @@ impl Shared {
         }
         if take != Take::Taken {
             drop(stuck);
-            return self.keep_spare(spare);
+            self.keep_spare(spare);
+            return take == Take::Refused && note(StallOutcome::KeptByHost);
         }
         stuck.push(CoroutineId(id));
-        if self.config.weak_class == WeakClass::Nice {
-            let thread = Pid::from_raw(grip.thread.load(Ordering::Relaxed));
-            // Refused by a filter or a limit: it then competes as an equal.
-            let _ = setpriority_process(thread, WEAK_NICE);
-        }
+        let seen = stall(id);
+        let thread = grip.thread.load(Ordering::Relaxed);
+        // Refused by a filter or a limit: it then competes as an equal.
+        let _is_taken = match self.config.weak_class {
+            WeakClass::Nice => setpriority_process(Pid::from_raw(thread), WEAK_NICE).is_ok(),
+            WeakClass::Idle => host::make_idle(thread),
+            WeakClass::Same => true,
+        };
         self.hand_to(vcpu, index, spare);
+        drop(stuck);
+        // At last: others wait for the vCPU.
+        self.note_stall(&grip, seen);
         true
     }
 
@@ -168,19 +246,18 @@ impl Shared {
     pub(crate) fn give_away(&self, index: usize, grip: &Grip) {
         // Only where it has the vCPU: a weak thread is nicer than others, and
         // so would be the threads that it makes.
-        if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare()) {
+        if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare().ok()) {
             self.hand_to(&self.vcpus[index], index, spare);
         }
     }
 
-    /// A spare was not needed after all; gives `false`.
-    fn keep_spare(&self, spare: Arc<Spare>) -> bool {
+    /// A spare was not needed after all.
+    fn keep_spare(&self, spare: Arc<Spare>) {
         self.handoffs.spares.lock().push(spare);
         if self.is_over() {
             // Those that were there have been dismissed already.
             self.dismiss_spares();
         }
-        false
     }
 
     /// The vCPU is free: its next holder is `spare`.
@@ -196,11 +273,15 @@ impl Shared {
 
     /// A thread for a vCPU, unless there are too many weak ones already or none
     /// is to be had: then the refusal is counted.
-    fn admit_spare(&self) -> Option<Arc<Spare>> {
+    fn admit_spare(&self) -> Result<Arc<Spare>, StallOutcome> {
         let limit = WEAK_PER_VCPU * self.vcpus.len();
-        let has_room = self.handoffs.n_weak.load(Ordering::SeqCst) < limit;
-        let spare = has_room.then(|| self.find_spare()).flatten();
-        if spare.is_none() {
+        let spare = if self.handoffs.n_weak.load(Ordering::SeqCst) < limit {
+            self.find_spare().ok_or(StallOutcome::KeptByHost)
+        } else {
+            self.handoffs.n_limit_hits.fetch_add(1, Ordering::Relaxed);
+            Err(StallOutcome::KeptByLimit)
+        };
+        if spare.is_err() {
             self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
         }
         spare
@@ -274,7 +355,10 @@ pub(crate) fn precise_timers() {
 /// Afterwards, also after a panic of the code, the coroutine is asked to make
 /// way: its next safepoint takes it back to a vCPU.
 pub fn blocking<R>(body: impl FnOnce() -> R) -> R {
-    on_current(|local| local.give_away());
+    on_current(|local| {
+        local.say_where();
+        local.give_away();
+    });
     let _asks = AsksIfLost;
     body()
 }
@@ -334,7 +418,7 @@ mod tests {
     #[test]
     fn a_monitor_without_patience_loses_nothing() {
         crate::watchdog::end_if_it_hangs();
-        for weak_class in [WeakClass::Nice, WeakClass::Same] {
+        for weak_class in [WeakClass::Nice, WeakClass::Same, WeakClass::Idle] {
             let scheduler = CoroutineScheduler::new(SchedulerConfig {
                 vcpu_count: 2,
                 oversubscribe: true,

@@ -109,7 +109,21 @@ impl<'a> Local<'a> {
     /// Calls `body` unless the vCPU is lost.
     #[inline]
     pub(crate) fn while_held<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
-        self.grip.while_held(&self.shared.idle, body)
+        let result = self.grip.while_held(&self.shared.idle, body);
+        if result.is_none() {
+            self.say_where();
+        }
+        result
+    }
+
+    /// The coroutine calls the scheduler: if it was asked to, it says where.
+    #[inline]
+    pub(crate) fn say_where(&self) {
+        if self.grip.takes_ask_where()
+            && let Some(task) = self.task.get()
+        {
+            self.shared.say_where(task.header().id());
+        }
     }
 }
 
@@ -157,6 +171,21 @@ pub(crate) fn on_local<R>(
     on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
 }
 
+/// The scheduler one of whose vCPU threads this is, in one of its coroutines: it
+/// may take the vCPU at any moment, and the thread is a weak one then.
+pub(crate) fn employer() -> Option<Arc<Shared>> {
+    let mut local = LOCAL.get();
+    while !local.is_null() {
+        // SAFETY: L1.
+        let outer = unsafe { &*local };
+        if outer.is_thread {
+            return outer.shared.own.upgrade();
+        }
+        local = outer.outer.get();
+    }
+    None
+}
+
 /// This thread is one of `shared`'s from now on, to its end.
 pub(crate) fn work_for(shared: &Shared) {
     EMPLOYER.set(ptr::from_ref(shared));
@@ -193,6 +222,7 @@ pub(crate) fn end_turn(waker: &std::task::Waker, turn: Turn) -> bool {
         let is_own = local.is_running(waker);
         if is_own {
             local.turn.set(turn);
+            local.say_where();
         }
         is_own
     });

@@ -36,13 +36,16 @@ pub(crate) mod park;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::Priority;
 use crate::clock::{self, Clock};
+use crate::coroutine::CoroutineId;
 use crate::level::LevelSet;
 use crate::scheduler::Shared;
+use crate::stall::{Seen, StallOutcome};
 use crate::stats::{Counters, VcpuState};
 use crate::sync::{Stealer, order_of_accesses};
 use crate::task::TaskRef;
@@ -55,7 +58,7 @@ use park::Parker;
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
 pub(crate) use grip::{CoreCell, Grip, Holder, Take};
 pub(crate) use local::{
-    Local, Turn, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
+    Local, Turn, employer, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
     on_current_shared, on_local, work_for,
 };
 
@@ -184,9 +187,20 @@ impl Vcpu {
 
     /// The host's number of the thread that holds it, as far as known.
     pub(crate) fn thread(&self) -> Option<i32> {
-        let holder = self.holder.lock();
-        let thread = holder.grip.as_ref()?.thread.load(Ordering::Relaxed);
-        (thread != 0).then_some(thread)
+        self.holder.lock().grip.as_ref()?.thread()
+    }
+
+    /// What the monitor sees of a coroutine that runs here and makes no way.
+    fn stall(&self, index: usize, running: u64, id: CoroutineId, outcome: StallOutcome) -> Seen {
+        let start = self.slice_start_ticks.load(Ordering::Relaxed);
+        let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
+        Seen {
+            vcpu: index,
+            running,
+            id,
+            ran: Duration::from_nanos(ran_ns),
+            outcome,
+        }
     }
 
     /// Asks who runs to make way.
