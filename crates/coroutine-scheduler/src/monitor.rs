@@ -5,7 +5,7 @@
 //! It sleeps without an end while every vCPU sleeps, and to the next moment of
 //! interest otherwise: it costs nothing when idle.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -34,12 +34,17 @@ pub(crate) const ANSWER_NS: u64 = 100_000;
 /// tables): bursts of half a millisecond were measured on a busy host.
 const CHANCE_NS: u64 = 1_000_000;
 
+/// It looks now: what comes meanwhile it may have missed.
+const LOOKS: u64 = u64::MAX - 1;
+/// It sleeps until a vCPU awakes, and looks then.
+const DORMANT: u64 = u64::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Monitor {
     parker: Parker,
     /// Whether it sleeps until a vCPU awakes.
     is_dormant: AtomicU32,
-    /// When it looks next.
+    /// When it looks next, or [`LOOKS`], or [`DORMANT`].
     next_look_ns: AtomicU64,
 }
 
@@ -48,7 +53,7 @@ impl Default for Monitor {
         Monitor {
             parker: Parker::default(),
             is_dormant: AtomicU32::new(0),
-            next_look_ns: AtomicU64::new(u64::MAX),
+            next_look_ns: AtomicU64::new(DORMANT),
         }
     }
 }
@@ -62,10 +67,12 @@ impl Monitor {
         }
     }
 
-    /// There is a deadline that it should not sleep over.
+    /// There is a deadline that it should not sleep over. Who calls has put it
+    /// where the monitor looks: either it is seen there, or we see that it looks.
     pub(crate) fn expect_by(&self, deadline_ns: u64) {
+        fence(Ordering::SeqCst);
         let next = self.next_look_ns.load(Ordering::Relaxed);
-        if next != u64::MAX && deadline_ns < next {
+        if next != DORMANT && deadline_ns < next {
             self.parker.unpark();
         }
     }
@@ -122,7 +129,7 @@ pub(crate) fn run(shared: &Shared) {
     while !shared.is_over() {
         shared.run_errands();
         if all_sleep(shared) {
-            monitor.next_look_ns.store(u64::MAX, Ordering::SeqCst);
+            monitor.next_look_ns.store(DORMANT, Ordering::SeqCst);
             monitor.is_dormant.store(1, Ordering::SeqCst);
             if all_sleep(shared) && !shared.is_over() {
                 // Unless unused stacks have memory to give back.
@@ -132,6 +139,8 @@ pub(crate) fn run(shared: &Shared) {
             monitor.is_dormant.store(0, Ordering::SeqCst);
             continue;
         }
+        monitor.next_look_ns.store(LOOKS, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         let now = clock::now_ns();
         let mut next = now + slice_ns.min(BALANCE_EVERY.as_nanos() as u64);
         let is_real = !shared.config.clock.is_virtual();
@@ -377,7 +386,7 @@ mod tests {
         let scheduler = started(1, "short");
         let monitor = &scheduler.shared().monitor;
         // Its first look comes afterwards.
-        while monitor.next_look_ns.load(Ordering::SeqCst) == u64::MAX
+        while monitor.next_look_ns.load(Ordering::SeqCst) >= LOOKS
             && monitor.is_dormant.load(Ordering::SeqCst) == 0
         {
             thread::yield_now();

@@ -152,22 +152,36 @@ impl Shared {
                 .preempts(level, running)
                 .then_some((running, vcpu))
         });
-        if let Some((_, vcpu)) = running.min_by_key(|(running, _)| *running) {
+        let asked = running.min_by_key(|(running, _)| *running);
+        if let Some((_, vcpu)) = asked {
             vcpu.ask(HIGHER);
-            // Who does not answer soon loses its vCPU.
-            self.monitor
-                .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
         }
+        // Or all have just found something to run: then there is nobody to ask
+        // yet.
+        if asked.is_some() || level == Priority::RealTime {
+            self.expect_an_answer();
+        }
+    }
+
+    /// Who does not answer soon loses its vCPU, and who was not asked is.
+    fn expect_an_answer(&self) {
+        let by_ns = crate::clock::now_ns() + crate::monitor::ANSWER_NS;
+        self.monitor.expect_by(by_ns);
     }
 
     /// The same for what only one vCPU can run.
     pub(crate) fn preempt_vcpu_for(&self, vcpu: usize, level: Priority) {
+        if !self.config.preemptive {
+            return;
+        }
         let vcpu = &self.vcpus[vcpu];
-        let makes_way = |running| self.policy.preempts(level, running);
-        if self.config.preemptive && vcpu.running_level().is_some_and(makes_way) {
+        let running = vcpu.running_level();
+        let is_asked = running.is_some_and(|running| self.policy.preempts(level, running));
+        if is_asked {
             vcpu.ask(HIGHER);
-            self.monitor
-                .expect_by(crate::clock::now_ns() + crate::monitor::ANSWER_NS);
+        }
+        if is_asked || (running.is_none() && level == Priority::RealTime) {
+            self.expect_an_answer();
         }
     }
 
