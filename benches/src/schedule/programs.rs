@@ -158,52 +158,67 @@ type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// # Errors
 /// If not all of them did.
 pub fn yield_many<R: Runtime>(runtime: &R, tasks: u64, yields: u64) -> Result<Run, String> {
+    Run::measure(tasks * yields, || yield_all(runtime, tasks, yields))
+}
+
+/// The same, not measured.
+///
+/// # Errors
+/// If not all of them did.
+pub fn yield_all<R: Runtime>(runtime: &R, tasks: u64, yields: u64) -> Result<(), String> {
     let total = Arc::new(AtomicU64::new(0));
     let (inner, count) = (runtime.clone(), Arc::clone(&total));
-    Run::measure(tasks * yields, || {
-        runtime.block_on(async move {
-            let spawned: Vec<_> = (0..tasks)
-                .map(|_| {
-                    let count = Arc::clone(&count);
-                    inner.spawn(async move {
-                        for _ in 0..yields {
-                            R::yield_now().await;
-                        }
-                        count.fetch_add(yields, Ordering::Relaxed);
-                    })
+    runtime.block_on(async move {
+        let spawned: Vec<_> = (0..tasks)
+            .map(|_| {
+                let count = Arc::clone(&count);
+                inner.spawn(async move {
+                    for _ in 0..yields {
+                        R::yield_now().await;
+                    }
+                    count.fetch_add(yields, Ordering::Relaxed);
                 })
-                .collect();
-            for task in spawned {
-                task.await;
-            }
-        });
-        expect("yields", total.load(Ordering::Relaxed), tasks * yields)
-    })
+            })
+            .collect();
+        for task in spawned {
+            task.await;
+        }
+    });
+    expect("yields", total.load(Ordering::Relaxed), tasks * yields)
 }
+
+/// Futures that [`spawn_many`] joins at a time.
+const BATCH: u64 = 100;
 
 /// `tasks` empty futures, a hundred at a time.
 ///
 /// # Errors
 /// If not all of them ran.
 pub fn spawn_many<R: Runtime>(runtime: &R, tasks: u64) -> Result<Run, String> {
-    const BATCH: u64 = 100;
+    let tasks = tasks.next_multiple_of(BATCH);
+    Run::measure(tasks, || spawn_all(runtime, tasks))
+}
+
+/// The same, not measured.
+///
+/// # Errors
+/// If not all of them ran.
+pub fn spawn_all<R: Runtime>(runtime: &R, tasks: u64) -> Result<(), String> {
     let ran = Arc::new(AtomicU64::new(0));
     let (inner, count) = (runtime.clone(), Arc::clone(&ran));
     let tasks = tasks.next_multiple_of(BATCH);
-    Run::measure(tasks, || {
-        runtime.block_on(async move {
-            let mut batch = Vec::with_capacity(BATCH as usize);
-            for _ in 0..tasks / BATCH {
-                batch.extend((0..BATCH).map(|_| inner.spawn(async {})));
-                let n_spawned = batch.len() as u64;
-                for task in batch.drain(..) {
-                    task.await;
-                }
-                count.fetch_add(n_spawned, Ordering::Relaxed);
+    runtime.block_on(async move {
+        let mut batch = Vec::with_capacity(BATCH as usize);
+        for _ in 0..tasks / BATCH {
+            batch.extend((0..BATCH).map(|_| inner.spawn(async {})));
+            let n_spawned = batch.len() as u64;
+            for task in batch.drain(..) {
+                task.await;
             }
-        });
-        expect("futures joined", ran.load(Ordering::Relaxed), tasks)
-    })
+            count.fetch_add(n_spawned, Ordering::Relaxed);
+        }
+    });
+    expect("futures joined", ran.load(Ordering::Relaxed), tasks)
 }
 
 /// A chain of `length` futures, each of which spawns the next.

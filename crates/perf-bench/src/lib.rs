@@ -83,7 +83,7 @@ pub mod report;
 
 pub mod error;
 
-pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use clock::{Clock, CounterClock, ManualClock, MonotonicClock};
 pub use error::{
     IdError, KpiMeasureError, KpiTableError, MetricError, ReportError, SuiteError, SummaryError,
     UnitError,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::clock::{Clock, MonotonicClock, duration_ns};
+use crate::clock::{Clock, CounterClock, duration_ns};
 
 /// A stopwatch: stopped or running, it accumulates the time it ran.
 ///
-/// Precision is that of the clock: nanoseconds with [`MonotonicClock`].
+/// Precision is that of the clock: nanoseconds with [`CounterClock`], which also says
+/// how right they are. The first timer of a process measures that clock's rate.
 ///
 /// # Time two parts of a loop and leave out the third
 ///
@@ -23,7 +24,7 @@ use crate::clock::{Clock, MonotonicClock, duration_ns};
 /// println!("{} ns", timer.elapsed_ns());
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Timer<C: Clock = MonotonicClock> {
+pub struct Timer<C: Clock = CounterClock> {
     clock: C,
     accumulated: Duration,
     running_since: Option<C::Mark>,
@@ -33,7 +34,7 @@ impl Timer {
     /// A stopped timer at zero.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_clock(MonotonicClock)
+        Self::with_clock(CounterClock::new())
     }
 
     /// A timer at zero that runs already.

@@ -130,6 +130,13 @@ impl<'a> Builds<'a> {
 
 impl Workers for Builds<'_> {
     fn worker(&mut self, side: Side, layout: Layout) -> Result<PathBuf> {
+        // Without a base both sides are the same files: linking them twice would
+        // give the same.
+        let side = if self.base.is_some() {
+            side
+        } else {
+            Side::Change
+        };
         if let Some(path) = self.built.get(&(side, layout)) {
             return Ok(path.clone());
         }

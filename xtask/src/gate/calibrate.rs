@@ -111,16 +111,39 @@ pub(super) fn store(
     Ok((stored.rows, path))
 }
 
-/// Gates of each size of effect, `trials` of each; 0 among them is the same code.
-/// Hands over the rates after each trial, so that a run that ends early leaves those
-/// it has. Whether it came to its end: not after Ctrl-C.
-pub(super) fn measure(
+/// Which gates a calibration consists of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Plan<'a> {
+    /// Gates of the same code; at least one.
+    pub(super) same: u64,
+    /// Gates of each effect; at least one.
+    pub(super) injected: u64,
+    /// Slowdowns, 0.05 being 5 %.
+    pub(super) effects: &'a [f64],
+}
+
+impl Plan<'_> {
+    /// Whether step `step` of as many as there are of the most has one of `count`
+    /// gates: they are spread evenly, so that a busy hour meets all kinds alike, and
+    /// all kinds begin in the first step.
+    fn has(&self, count: u64, step: u64) -> bool {
+        let begun = |steps: u64| (steps * count).div_ceil(self.steps());
+        begun(step + 1) > begun(step)
+    }
+
+    fn steps(&self) -> u64 {
+        self.same.max(self.injected)
+    }
+}
+
+/// Runs the gates of `plan`. Hands over the rates after each step, so that a run that
+/// ends early leaves those it has. `None` at its end; after Ctrl-C, what is left.
+pub(super) fn measure<'p>(
     bench: &mut Bench<'_>,
     benchmarks: &[BenchmarkEvidence],
-    trials: u64,
-    effects: &[f64],
-    mut on_trial: impl FnMut(&[Calibration]) -> Result<()>,
-) -> Result<bool> {
+    plan: Plan<'p>,
+    mut on_step: impl FnMut(&[Calibration]) -> Result<()>,
+) -> Result<Option<Plan<'p>>> {
     let none = Rate { hits: 0, trials: 0 };
     let mut rows: Vec<Calibration> = benchmarks
         .iter()
@@ -128,7 +151,8 @@ pub(super) fn measure(
             id: benchmark.id.to_string(),
             screen_alarms: none,
             confirmed_alarms: none,
-            detection: effects
+            detection: plan
+                .effects
                 .iter()
                 .map(|&effect| Detection {
                     effect,
@@ -139,52 +163,102 @@ pub(super) fn measure(
         })
         .collect();
     let mut seeds = Rng::new(bench.settings.seed);
-    for trial in 0..trials {
-        let mut of_trial = rows.clone();
-        // Same code and slowdowns in turn, so that a busy hour meets all alike.
-        for index in 0..=effects.len() {
-            let effect = index.checked_sub(1).map(|index| effects[index]);
-            bench.restart(seeds.next_u64(), effect.unwrap_or(0.0));
-            let mut evidence = Evidence {
-                benchmarks: benchmarks.to_vec(),
-                ..Evidence::default()
+    let started = Instant::now();
+    let mut left = plan;
+    for step in 0..plan.steps() {
+        let mut after = rows.clone();
+        let (has_same, has_injected) = (plan.has(plan.same, step), plan.has(plan.injected, step));
+        if has_same {
+            let Some(gate) = run_gate(bench, benchmarks, seeds.next_u64(), 0.0)? else {
+                return Ok(Some(left));
             };
-            let started = Instant::now();
-            let Some(report) = bench.judge(&mut evidence, &Rules::default())? else {
-                return Ok(false);
-            };
-            let seconds = started.elapsed().as_secs_f64() / benchmarks.len() as f64;
-            for (row, comparison) in of_trial.iter_mut().zip(&report.comparisons) {
-                ensure!(
-                    comparison.verdict != Verdict::Invalid,
-                    "{}: {}",
-                    comparison.id,
-                    comparison.reason
-                );
-                let once = |is_hit: bool| Rate {
-                    hits: u64::from(is_hit),
-                    trials: 1,
+            for (row, outcome) in after.iter_mut().zip(gate) {
+                row.screen_alarms = row.screen_alarms + once(outcome.is_candidate);
+                row.confirmed_alarms = row.confirmed_alarms + once(outcome.is_confirmed);
+                let trials = row.confirmed_alarms.trials as f64;
+                row.seconds += (outcome.seconds - row.seconds) / trials;
+            }
+        }
+        if has_injected {
+            for (index, &effect) in plan.effects.iter().enumerate() {
+                let Some(gate) = run_gate(bench, benchmarks, seeds.next_u64(), effect)? else {
+                    return Ok(Some(left));
                 };
-                let is_confirmed = comparison.verdict == Verdict::Regressed;
-                match index.checked_sub(1) {
-                    None => {
-                        let is_candidate = !comparison.confirm.is_empty();
-                        row.screen_alarms = row.screen_alarms + once(is_candidate);
-                        row.confirmed_alarms = row.confirmed_alarms + once(is_confirmed);
-                        row.seconds += (seconds - row.seconds) / (trial + 1) as f64;
-                    }
-                    Some(index) => {
-                        let found = &mut row.detection[index].found;
-                        *found = *found + once(is_confirmed);
-                    }
+                for (row, outcome) in after.iter_mut().zip(gate) {
+                    let found = &mut row.detection[index].found;
+                    *found = *found + once(outcome.is_confirmed);
                 }
             }
         }
-        rows = of_trial;
-        tell(format_args!("[{}/{trials}] {}", trial + 1, so_far(&rows)));
-        on_trial(&rows)?;
+        rows = after;
+        left.same -= u64::from(has_same);
+        left.injected -= u64::from(has_injected);
+        let (done, all) = (step + 1, plan.steps());
+        let ahead = started.elapsed().as_secs_f64() * (all - done) as f64 / done as f64;
+        tell(format_args!(
+            "[{done}/{all}, {} left] {}",
+            in_words(ahead),
+            so_far(&rows)
+        ));
+        on_step(&rows)?;
     }
-    Ok(true)
+    Ok(None)
+}
+
+/// How one benchmark came out of a gate.
+struct OfGate {
+    is_candidate: bool,
+    is_confirmed: bool,
+    /// Its share of the gate's time.
+    seconds: f64,
+}
+
+/// One gate, with that share of work added. `None` for Ctrl-C.
+fn run_gate(
+    bench: &mut Bench<'_>,
+    benchmarks: &[BenchmarkEvidence],
+    seed: u64,
+    effect: f64,
+) -> Result<Option<Vec<OfGate>>> {
+    bench.restart(seed, effect);
+    let mut evidence = Evidence {
+        benchmarks: benchmarks.to_vec(),
+        ..Evidence::default()
+    };
+    let started = Instant::now();
+    let Some(report) = bench.judge(&mut evidence, &Rules::default())? else {
+        return Ok(None);
+    };
+    let seconds = started.elapsed().as_secs_f64() / benchmarks.len() as f64;
+    let outcomes = report.comparisons.iter().map(|comparison| {
+        ensure!(
+            comparison.verdict != Verdict::Invalid,
+            "{}: {}",
+            comparison.id,
+            comparison.reason
+        );
+        Ok(OfGate {
+            is_candidate: !comparison.confirm.is_empty(),
+            is_confirmed: comparison.verdict == Verdict::Regressed,
+            seconds,
+        })
+    });
+    outcomes.collect::<Result<_>>().map(Some)
+}
+
+fn once(is_hit: bool) -> Rate {
+    Rate {
+        hits: u64::from(is_hit),
+        trials: 1,
+    }
+}
+
+fn in_words(seconds: f64) -> String {
+    match (seconds / 60.0).ceil() as u64 {
+        0 | 1 => format!("{seconds:.0} s"),
+        minutes @ 2..120 => format!("{minutes} min"),
+        minutes => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
 }
 
 fn so_far(rows: &[Calibration]) -> String {

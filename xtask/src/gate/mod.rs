@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Kind, Rules};
+use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Kind, Rules, Stage};
 use perf_bench::report::text;
 use perf_bench::{Context, Format, KpiTable, Report};
 
@@ -73,10 +73,15 @@ pub(crate) struct Args {
     /// target/gate/calibration.json, which later gates print.
     #[arg(long, conflicts_with_all = ["base", "strict"])]
     calibrate: bool,
-    /// Gates of the same code, and of each slowdown.
+    /// Gates of the same code.
     #[arg(long, requires = "calibrate", default_value_t = 200, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=100_000))]
     aa: u64,
+    /// Gates of each slowdown, in turn with those of the same code; without it, half
+    /// as many as those.
+    #[arg(long, requires = "calibrate", value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    injected: Option<u64>,
     /// Slowdowns to find, 0.05 being 5 %.
     #[arg(long, requires = "calibrate", default_value = "0.05", value_name = "SHARES",
           value_delimiter = ',', value_parser = parse_share)]
@@ -103,10 +108,9 @@ impl Args {
     fn settings(&self) -> Settings {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let drawn = clock.map_or(1, |since| since.as_secs());
-        let (layouts, rounds, sample_ns) = match self.quick {
-            true => (2, 8, 1_000_000),
-            false => (8, 12, 2_000_000),
-        };
+        // Longer samples make processes of the same code no more alike.
+        let sample_ns = 500_000;
+        let (layouts, rounds) = if self.quick { (2, 8) } else { (8, 12) };
         Settings {
             layouts,
             rounds,
@@ -373,25 +377,59 @@ fn calibrate(
     let Some(benchmarks) = select(&mut bench, args.filter.as_deref(), &mut Vec::new())? else {
         return Ok(Outcome::Interrupted);
     };
+    match bench.link(&[Stage::Screen, Stage::Confirm]) {
+        Err(_) if interrupt.is_set() => return Ok(Outcome::Interrupted),
+        linked => linked?,
+    }
     let earlier = match args.add {
         true => calibrate::load(workspace, &mut Vec::new())?.rows,
         false => Vec::new(),
     };
     let revision = build_info(workspace).git.revision;
+    let plan = calibrate::Plan {
+        same: args.aa,
+        injected: args.injected.unwrap_or(args.aa.div_ceil(2)),
+        effects: &args.inject,
+    };
     let mut kept = None;
-    let is_whole = calibrate::measure(&mut bench, &benchmarks, args.aa, &args.inject, |rows| {
+    let left = calibrate::measure(&mut bench, &benchmarks, plan, |rows| {
         kept = Some(calibrate::store(workspace, &earlier, rows, &revision)?);
         Ok(())
     })?;
+    let has_some = kept.is_some();
     if let Some((rows, path)) = kept {
         print_text(&text::calibration(&rows, output_width()))?;
         tell(format_args!("written to {}", path.display()));
     }
-    if !is_whole {
-        tell("interrupted: the gates that came to their end count");
-        return Ok(Outcome::Interrupted);
+    let Some(left) = left else {
+        return Ok(Outcome::Fine);
+    };
+    tell(format_args!(
+        "interrupted; the rest: {}",
+        rest(args, &left, args.add || has_some)
+    ));
+    Ok(Outcome::Interrupted)
+}
+
+/// The command that does the gates that are left.
+fn rest(args: &Args, left: &calibrate::Plan<'_>, add: bool) -> String {
+    let effects: Vec<String> = left.effects.iter().map(f64::to_string).collect();
+    let mut command = format!(
+        "cargo xtask gate --calibrate --aa {} --injected {} --inject {}",
+        left.same.max(1),
+        left.injected.max(1),
+        effects.join(",")
+    );
+    for (is_given, flag) in [(add, " --add"), (args.quick, " --quick")] {
+        if is_given {
+            command.push_str(flag);
+        }
     }
-    Ok(Outcome::Fine)
+    if let Some(filter) = &args.filter {
+        command.push(' ');
+        command.push_str(filter);
+    }
+    command
 }
 
 #[cfg(test)]

@@ -334,13 +334,27 @@ fn calibration_counts_alarms_and_what_is_found() {
     let mut bench = Bench::new(&mut scripts, settings(PATIENT), &interrupt);
     let benchmarks = select(&mut bench, None, &mut Vec::new()).unwrap().unwrap();
     let mut trials = Vec::new();
-    let is_whole = calibrate::measure(&mut bench, &benchmarks, 2, &[0.1], |rows| {
+    let plan = calibrate::Plan {
+        same: 3,
+        injected: 2,
+        effects: &[0.1],
+    };
+    let left = calibrate::measure(&mut bench, &benchmarks, plan, |rows| {
         trials.push(rows.to_vec());
         Ok(())
     });
-    assert!(is_whole.unwrap());
-    assert_eq!(trials[0][0].confirmed_alarms.trials, 1);
-    let [row] = &trials[1][..] else {
+    assert_eq!(left.unwrap(), None);
+    let counts: Vec<_> = trials
+        .iter()
+        .map(|rows| {
+            (
+                rows[0].confirmed_alarms.trials,
+                rows[0].detection[0].found.trials,
+            )
+        })
+        .collect();
+    assert_eq!(counts, [(1, 1), (2, 2), (3, 2)]);
+    let [row] = &trials[2][..] else {
         panic!("one benchmark")
     };
     assert_eq!((row.screen_alarms.hits, row.confirmed_alarms.hits), (0, 0));
@@ -350,6 +364,41 @@ fn calibration_counts_alarms_and_what_is_found() {
     );
     let table = text::calibration(std::slice::from_ref(row), 100);
     assert!(table.contains("+10 %: 100.0 % ["), "{table}");
+}
+
+#[test]
+fn an_interrupted_calibration_says_what_is_left_of_it() {
+    let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let interrupt = Interrupt::of(Arc::clone(&flag));
+    let mut scripts = Scripts::write("rest", [FINE, FINE]);
+    let mut bench = Bench::new(&mut scripts, settings(PATIENT), &interrupt);
+    let benchmarks = select(&mut bench, None, &mut Vec::new()).unwrap().unwrap();
+    let plan = calibrate::Plan {
+        same: 4,
+        injected: 2,
+        effects: &[0.05, 0.1],
+    };
+    let left = calibrate::measure(&mut bench, &benchmarks, plan, |_| {
+        flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    });
+    let left = left.unwrap().unwrap();
+    assert_eq!((left.same, left.injected), (3, 1));
+    let args = parse("--calibrate --quick a/").unwrap();
+    assert_eq!(
+        rest(&args, &left, true),
+        "cargo xtask gate --calibrate --aa 3 --injected 1 --inject 0.05,0.1 --add --quick a/"
+    );
+}
+
+fn parse(line: &str) -> Result<Args, clap::Error> {
+    use clap::Parser as _;
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+    Only::try_parse_from(format!("gate {line}").split_whitespace()).map(|only| only.args)
 }
 
 fn listed(id: &str) -> Listed {
@@ -375,13 +424,6 @@ fn a_new_benchmark_is_left_out_and_a_filter_that_selects_none_names_near_ones() 
 
 #[test]
 fn operands_are_checked() {
-    use clap::Parser as _;
-    #[derive(clap::Parser)]
-    struct Only {
-        #[command(flatten)]
-        args: Args,
-    }
-    let parse = |line: &str| Only::try_parse_from(format!("gate {line}").split_whitespace());
     for (line, part) in [
         ("--inject 0.05", "--calibrate"),
         ("--calibrate --inject 2", "0.01 to 1"),
@@ -393,7 +435,7 @@ fn operands_are_checked() {
         let error = parse(line).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(part), "{line}: {error}");
     }
-    let args = parse("--seed 9 --quick a/ --strict").unwrap().args;
+    let args = parse("--seed 9 --quick a/ --strict").unwrap();
     assert_eq!(args.settings().seed, 9);
     assert_eq!(
         reproduce(&args, "abc", 9),
