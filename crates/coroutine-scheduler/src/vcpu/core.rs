@@ -30,6 +30,8 @@ const TEND_EVERY: u32 = 64;
 const TIME_EVERY: u32 = 8;
 /// Coroutines that are stolen at once, but for the last batch: some 10 µs.
 const STEAL_MAX: usize = 4096;
+/// Queues that differ by less are even.
+const UNEVEN_MIN: usize = 128;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -279,6 +281,7 @@ impl Local<'_> {
         let n_runs = core.n_runs.get();
         if n_runs.is_multiple_of(TEND_EVERY) {
             self.tend();
+            self.even_out();
         }
         if !vcpu.inbox.seems_empty() {
             self.empty_inbox();
@@ -447,6 +450,7 @@ impl Local<'_> {
             if let Some(task) = stolen {
                 let counters = &self.vcpu().counters;
                 add_own(&counters.steals, 1);
+                add_own(&counters.stolen_coroutines, 1);
                 return Some(task);
             }
         }
@@ -464,23 +468,52 @@ impl Local<'_> {
                 Steal::Retry => {}
             }
         };
+        let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         // Half of them, which takes several batches: who takes little of much is
-        // soon back, and what it then finds is smaller work.
-        let share = (from.stealers[index].len() / 2).min(STEAL_MAX);
-        while task.is_some() && deque.len() < share {
+        // soon back.
+        self.take_over(from, level, before, from.stealers[index].len() / 2);
+        Some(task)
+    }
+
+    /// Takes so many, or some more, of what waits at another vCPU. There were
+    /// `before` here before it began to steal.
+    fn take_over(&self, from: &Vcpu, level: Priority, before: usize, n: usize) {
+        let index = level.level();
+        let deque = &self.core().deques[index];
+        let wanted = before + n.min(STEAL_MAX);
+        while deque.len() < wanted {
             if let Steal::Empty = from.stealers[index].steal_batch(deque) {
                 break;
             }
         }
-        let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
         let more = deque.len().saturating_sub(before);
         if more > 0 {
             self.vcpu().note_queued(index, more);
             self.mark(level);
         }
         let counters = &self.vcpu().counters;
-        add_own(&counters.stolen_coroutines, more as u64 + 1);
-        Some(task)
+        add_own(&counters.stolen_coroutines, more as u64);
+    }
+
+    /// Takes over from a vCPU where far more wait than here: its queue would
+    /// last longer, and by the time that this one is empty, what is left there
+    /// may be many small pieces.
+    fn even_out(&self) {
+        let core = self.core();
+        let shared = self.shared();
+        let n_others = shared.vcpus.len() - 1;
+        if n_others == 0 {
+            return;
+        }
+        let steps = 1 + core.random() as usize % n_others;
+        let from = &shared.vcpus[(core.index + steps) % shared.vcpus.len()];
+        for level in [Priority::Low, Priority::Normal, Priority::High] {
+            let here = core.deques[level.level()].len();
+            let there = from.stealers[level.level()].len();
+            if there > 2 * here + UNEVEN_MIN {
+                self.take_over(from, level, here, (there - here) / 2);
+            }
+        }
     }
 
     /// Once in a while: deadlines of vCPUs that are busy with one coroutine.

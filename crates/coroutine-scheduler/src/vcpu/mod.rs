@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::Priority;
@@ -68,7 +69,8 @@ pub(crate) const N_DEQUES: usize = 3;
 /// What everybody may touch of a vCPU.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
-    pub(crate) stealers: [Stealer<TaskRef>; N_DEQUES],
+    /// Thieves read it, and nobody writes to its lines.
+    pub(crate) stealers: CachePadded<[Stealer<TaskRef>; N_DEQUES]>,
     inbox: Inbox<TaskRef>,
     realtime: Mutex<BinaryHeap<Urgent>>,
     /// By level.
@@ -94,7 +96,8 @@ pub(crate) struct Vcpu {
     pub(crate) is_asleep: AtomicU8,
     pub(crate) counters: Counters,
     pub(crate) ring: Ring,
-    pub(crate) core: CoreCell,
+    /// In lines that only its holder touches.
+    pub(crate) core: CachePadded<CoreCell>,
     pub(crate) holder: Mutex<Holder>,
     /// That of whoever drives it for a turn. Nobody takes it or gives it away.
     by_hand: Arc<Grip>,
@@ -137,7 +140,7 @@ impl Vcpu {
     pub(crate) fn new(index: usize, n_records: usize) -> Vcpu {
         let core = Core::new(index);
         Vcpu {
-            stealers: core.stealers(),
+            stealers: CachePadded::new(core.stealers()),
             inbox: Inbox::default(),
             realtime: Mutex::default(),
             pinned: Mutex::default(),
@@ -154,7 +157,7 @@ impl Vcpu {
             is_asleep: AtomicU8::new(1),
             counters: Counters::default(),
             ring: Ring::new(n_records),
-            core: CoreCell::new(core),
+            core: CachePadded::new(CoreCell::new(core)),
             holder: Mutex::default(),
             by_hand: Arc::new(Grip::new()),
         }
