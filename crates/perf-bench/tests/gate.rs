@@ -532,6 +532,7 @@ fn a_candidate_that_the_correction_never_accepts_is_inconclusive() {
 fn what_calibration_cannot_vouch_for_is_advisory() {
     let calibration = |alarms, trials, found| Calibration {
         id: "simulated/0".to_owned(),
+        kind: Some(Kind::Compute),
         screen_alarms: Rate { hits: 9, trials },
         confirmed_alarms: Rate {
             hits: alarms,
@@ -558,6 +559,7 @@ fn calibrations_of_several_nights_add_up() {
     let rate = |hits, trials| Rate { hits, trials };
     let night = |effects: &[f64], trials, seconds| Calibration {
         id: "s/a".to_owned(),
+        kind: Some(Kind::Compute),
         screen_alarms: rate(1, trials),
         confirmed_alarms: rate(0, trials),
         detection: effects

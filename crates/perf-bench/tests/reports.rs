@@ -173,6 +173,7 @@ fn compared() -> GateReport {
                 report.reproduce = Some("bench gate --seed 42 && echo \"fine\"".to_owned());
                 report.calibration = vec![Calibration {
                     id: "demo/same".to_owned(),
+                    kind: Some(Kind::Compute),
                     screen_alarms: rate(1, 400),
                     confirmed_alarms: rate(0, 400),
                     detection: vec![Detection {

@@ -13,9 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::measure::Bench;
 use crate::workspace::{Workspace, tell, time_stamp, write_file};
 
+/// Rates of another procedure say nothing: raise it with what changes how a process
+/// is measured, or what a body of the gate does under the same name.
+pub(crate) const PROCEDURE: u32 = 2;
+
 /// What is kept.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
+    /// [`PROCEDURE`]; 0 was not written down.
+    #[serde(default)]
+    procedure: u32,
     /// Rates of another CPU say nothing.
     cpu: String,
     /// When the latest gates were run, and of which commit.
@@ -69,6 +76,12 @@ fn load_from(path: &Path, cpu: &str, notes: &mut Vec<String>) -> Result<Known> {
             .all(is_rate)
     });
     ensure!(all_rates, "{}", advice());
+    if stored.procedure != PROCEDURE {
+        notes.push(
+            "error rates were measured by another version of the gate: calibrate again".to_owned(),
+        );
+        return Ok(Known::default());
+    }
     if stored.cpu != cpu {
         notes.push(format!(
             "error rates were measured on another CPU ({}): calibrate again",
@@ -100,6 +113,7 @@ pub(super) fn store(
         before.map_or_else(|| row.clone(), |before| before.clone().with(row))
     };
     let stored = Stored {
+        procedure: PROCEDURE,
         cpu: Fingerprint::detect().cpu,
         time: time_stamp(),
         revision: revision.to_owned(),
@@ -149,6 +163,7 @@ pub(super) fn measure<'p>(
         .iter()
         .map(|benchmark| Calibration {
             id: benchmark.id.to_string(),
+            kind: Some(benchmark.kind),
             screen_alarms: none,
             confirmed_alarms: none,
             detection: plan
@@ -261,24 +276,32 @@ fn in_words(seconds: f64) -> String {
     }
 }
 
+/// What is not as it should be: alarms, and slowdowns that were not found.
 fn so_far(rows: &[Calibration]) -> String {
-    let rows: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let found: Vec<String> = row
-                .detection
-                .iter()
-                .map(|detection| detection.found.hits.to_string())
-                .collect();
-            format!(
-                "{}: {} alarms, {} found",
-                row.id,
-                row.confirmed_alarms.hits,
-                found.join("/")
-            )
-        })
-        .collect();
-    rows.join("; ")
+    let mut bad = Vec::new();
+    for row in rows {
+        let alarms = row.confirmed_alarms;
+        if alarms.hits > 0 {
+            bad.push(format!(
+                "{}: {} of {} false alarms",
+                row.id, alarms.hits, alarms.trials
+            ));
+        }
+        for Detection { effect, found } in &row.detection {
+            let missed = found.trials - found.hits;
+            if missed > 0 {
+                let percent = 100.0 * effect;
+                bad.push(format!(
+                    "{}: {missed} of {} +{percent} % missed",
+                    row.id, found.trials
+                ));
+            }
+        }
+    }
+    if bad.is_empty() {
+        return "no false alarm, all found".to_owned();
+    }
+    bad.join("; ")
 }
 
 #[cfg(test)]
@@ -297,13 +320,15 @@ mod tests {
         let rate = |hits, trials| Rate { hits, trials };
         let row = |trials| Calibration {
             id: "a/b".to_owned(),
+            kind: None,
             screen_alarms: rate(1, trials),
             confirmed_alarms: rate(0, trials),
             detection: Vec::new(),
             seconds: 1.0,
         };
-        let write = |row: Calibration| {
+        let write_as = |procedure, row: Calibration| {
             let stored = Stored {
+                procedure,
                 cpu: "a".to_owned(),
                 time: "now".to_owned(),
                 revision: "abc".to_owned(),
@@ -311,6 +336,10 @@ mod tests {
             };
             std::fs::write(&path, serde_json::to_string(&stored).unwrap()).unwrap();
         };
+        write_as(PROCEDURE - 1, row(20));
+        assert_eq!(load_from(&path, "a", &mut notes).unwrap(), nothing);
+        assert!(notes[1].contains("another version"), "{notes:?}");
+        let write = |row| write_as(PROCEDURE, row);
         write(row(20));
         let known = load_from(&path, "a", &mut notes).unwrap();
         assert_eq!(
@@ -318,7 +347,7 @@ mod tests {
             (&[row(20)][..], "now at abc")
         );
         assert_eq!(load_from(&path, "b", &mut notes).unwrap(), nothing);
-        assert!(notes[1].contains("another CPU"), "{notes:?}");
+        assert!(notes[2].contains("another CPU"), "{notes:?}");
         write(row(0));
         for text in [None, Some("{"), Some("[]")] {
             if let Some(text) = text {
@@ -336,6 +365,7 @@ mod tests {
         let workspace = Workspace::at(dir);
         let row = |id: &str| Calibration {
             id: id.to_owned(),
+            kind: None,
             screen_alarms: Rate { hits: 1, trials: 9 },
             confirmed_alarms: Rate { hits: 0, trials: 9 },
             detection: Vec::new(),

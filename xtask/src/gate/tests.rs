@@ -363,7 +363,7 @@ fn calibration_counts_alarms_and_what_is_found() {
         (2, 2)
     );
     let table = text::calibration(std::slice::from_ref(row), 100);
-    assert!(table.contains("+10 %: 100.0 % ["), "{table}");
+    assert!(table.contains("+10 %: 100.00 % ["), "{table}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::stats::Interval;
 use crate::stats::proportion::wilson;
 use crate::stats::summary::Summary;
+use crate::units::format_number;
 
 /// How a benchmark of the change stands against its base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -250,6 +251,18 @@ impl Rate {
     }
 }
 
+/// The share in percent and its interval: `0.50 % [0.14, 1.80]`.
+///
+/// # Panics
+/// If there were no trials.
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let interval = self.interval();
+        let [share, lo, hi] = [self.share(), interval.lo, interval.hi].map(|part| 100.0 * part);
+        write!(f, "{share:.2} % [{lo:.2}, {hi:.2}]")
+    }
+}
+
 impl std::ops::Add for Rate {
     type Output = Self;
 
@@ -267,6 +280,9 @@ impl std::ops::Add for Rate {
 pub struct Calibration {
     /// The benchmark.
     pub id: String,
+    /// What its time depends on; `None` if that was not written down.
+    #[serde(default)]
+    pub kind: Option<Kind>,
     /// Alarms of the screening stage with the same code on both sides.
     pub screen_alarms: Rate,
     /// Alarms that were confirmed.
@@ -284,6 +300,14 @@ pub struct Detection {
     pub effect: f64,
     /// How many were found.
     pub found: Rate,
+}
+
+/// The slowdown and how often it was found: `+5 %: 98.50 % [95.68, 99.49]`.
+impl std::fmt::Display for Detection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let effect = format_number(100.0 * self.effect);
+        write!(f, "+{effect} %: {}", self.found)
+    }
 }
 
 impl Calibration {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::gate::{Calibration, Comparison, GateReport, Rate, Verdict};
+use crate::gate::{Calibration, Comparison, GateReport, Verdict};
 use crate::kpi::Verdict as KpiVerdict;
 use crate::report::Report;
 use crate::report::markup::Escaped;
@@ -139,30 +139,17 @@ fn write_calibration(out: &mut String, calibration: &[Calibration]) {
         out.push_str("Not measured on this machine.\n");
         return;
     }
-    let rate = |rate: Rate| {
-        let interval = rate.interval();
-        format!(
-            "{:.2} % \\[{:.2}, {:.2}\\]",
-            100.0 * rate.share(),
-            100.0 * interval.lo,
-            100.0 * interval.hi
-        )
-    };
     out.push_str("| benchmark | equal code, first stage | confirmed | found | s |\n");
     out.push_str("|---|--:|--:|---|--:|\n");
     for row in calibration {
-        let found: Vec<String> = row
-            .detection
-            .iter()
-            .map(|d| format!("{} of {}", rate(d.found), percent(1.0 + d.effect)))
-            .collect();
+        let found: Vec<String> = row.detection.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {:.1} |",
             Cell(&row.id),
-            rate(row.screen_alarms),
-            rate(row.confirmed_alarms),
-            found.join("; "),
+            Cell(&row.screen_alarms.to_string()),
+            Cell(&row.confirmed_alarms.to_string()),
+            Cell(&found.join("; ")),
             row.seconds
         );
     }

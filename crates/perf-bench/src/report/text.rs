@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crate::baseline::Moved;
 use crate::fingerprint::{Context, UNKNOWN};
-use crate::gate::{Calibration, GateReport, Rate, Verdict};
+use crate::gate::{Calibration, GateReport, Verdict};
 use crate::kpi::KpiEntry;
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -260,15 +260,6 @@ pub fn calibration(rows: &[Calibration], width: usize) -> String {
     if rows.is_empty() {
         return "error rates of this gate: not measured on this machine\n".to_owned();
     }
-    let show = |rate: Rate| {
-        let interval = rate.interval();
-        format!(
-            "{:.1} % [{:.1}, {:.1}]",
-            100.0 * rate.share(),
-            100.0 * interval.lo,
-            100.0 * interval.hi
-        )
-    };
     let mut table = Table::new(&[
         "error rates",
         "gates",
@@ -278,19 +269,15 @@ pub fn calibration(rows: &[Calibration], width: usize) -> String {
         "finds",
     ]);
     for row in rows {
-        let mut finds: Vec<String> = row
-            .detection
-            .iter()
-            .map(|d| format!("+{} %: {}", format_number(100.0 * d.effect), show(d.found)))
-            .collect();
+        let mut finds: Vec<String> = row.detection.iter().map(ToString::to_string).collect();
         if row.is_advisory() {
             finds.push("advisory".to_owned());
         }
         table.row([
             row.id.clone(),
             row.confirmed_alarms.trials.to_string(),
-            show(row.screen_alarms),
-            show(row.confirmed_alarms),
+            row.screen_alarms.to_string(),
+            row.confirmed_alarms.to_string(),
             format!("{:.1}", row.seconds),
             finds.join(", "),
         ]);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use self::plot::{Axis, ForestRow, Plot, bar, forest};
 use crate::fingerprint::Context;
-use crate::gate::{Calibration, Comparison, GateReport, Kind, Pair, Rate, Verdict};
+use crate::gate::{Calibration, Comparison, GateReport, Kind, Pair, Verdict};
 use crate::histogram::PercentileCurve;
 use crate::kpi::{KpiEntry, Verdict as KpiVerdict};
 use crate::report::Report;
@@ -631,26 +631,13 @@ fn write_calibration(out: &mut String, calibration: &[Calibration]) {
         out.push_str("<p>Not measured on this machine.</p></section>\n");
         return;
     }
-    let rate = |rate: Rate| {
-        let interval = rate.interval();
-        format!(
-            "{:.2} % <small>({:.2} to {:.2})</small>",
-            100.0 * rate.share(),
-            100.0 * interval.lo,
-            100.0 * interval.hi
-        )
-    };
     out.push_str(
         "<div class=\"scroll\"><table><thead><tr><th>benchmark</th>\
          <th class=\"n\">equal code, first stage</th><th class=\"n\">confirmed</th>\
          <th>slowdowns found</th><th class=\"n\">seconds</th></tr></thead><tbody>\n",
     );
     for row in calibration {
-        let found: Vec<String> = row
-            .detection
-            .iter()
-            .map(|d| format!("{} of {}", rate(d.found), signed_percent(100.0 * d.effect)))
-            .collect();
+        let found: Vec<String> = row.detection.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             out,
             "<tr><td><code>{}</code>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
@@ -661,8 +648,8 @@ fn write_calibration(out: &mut String, calibration: &[Calibration]) {
             } else {
                 String::new()
             },
-            rate(row.screen_alarms),
-            rate(row.confirmed_alarms),
+            row.screen_alarms,
+            row.confirmed_alarms,
             found.join("<br/>"),
             row.seconds
         );
