@@ -41,7 +41,8 @@
 //! gets no more: no id comes twice.
 //!
 //! **The limit** is on slots: as many are made as coroutines may live. Who finds
-//! none free in its shard, and can make none, takes one of another shard.
+//! none free in its shard, and can make none, takes all locks: then nobody adds,
+//! and there is a free slot somewhere or there are as many as may be.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64 as Number;
@@ -58,7 +59,8 @@ pub(crate) const COROUTINES_MAX: usize = 1 << 31;
 /// Slots of a page: what a thief takes at most at once, so that what it ends is
 /// seldom in the page that is being filled.
 const PAGE: usize = 32;
-/// Pages that are looked at for a free slot before another one is made.
+/// Pages that are looked at for a free slot before another one is made, unless
+/// half of all slots were free at the last look at all of them.
 const PAGES_A_TURN: usize = 4;
 
 const SHARD_BITS: u32 = 8;
@@ -76,6 +78,7 @@ pub(crate) struct Registry {
     shards: Box<[CachePadded<Shard>]>,
     /// The first ones are those of vCPUs, which one thread at a time writes.
     n_vcpus: usize,
+    coroutines_max: usize,
     /// Slots that may still be made.
     slots_left: CachePadded<AtomicUsize>,
     next_look: Mutex<Place>,
@@ -114,6 +117,14 @@ struct Slots {
     /// and have not been taken since.
     page: usize,
     free: u32,
+    /// The page that is looked at next, and how many free slots there were in
+    /// those before it.
+    next_look: usize,
+    n_free_before: usize,
+    /// Half of the slots were free when all pages had been looked at.
+    is_half_free: bool,
+    /// Pages whose slots were given back to be made elsewhere.
+    given_back: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,10 +134,10 @@ struct Slot {
     n_uses: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Page {
     added: u32,
-    /// Slots that there are: a last page may have less, and used up ones go.
+    /// Slots that there are: used up ones go, and so do those given back.
     usable: u32,
 }
 
@@ -172,33 +183,87 @@ impl RemovedWords {
 }
 
 impl Slots {
-    /// A free slot, if there is one in the pages that are looked at; it is to be
-    /// taken by [`Slots::put`].
-    fn find_free(&mut self, removed: &RemovedWords, n_pages: usize) -> Option<usize> {
-        for _ in 0..n_pages.min(self.pages.len()) {
-            if self.free != 0 {
-                break;
-            }
-            self.page = (self.page + 1) % self.pages.len();
-            let page = self.pages[self.page];
-            let removed = removed.get(self.page).load(Ordering::Acquire) as u32;
-            self.free = !(page.added ^ removed) & page.usable;
-        }
-        (self.free != 0).then(|| {
-            let index = self.free.trailing_zeros();
-            self.free &= self.free - 1;
-            self.page * PAGE + index as usize
-        })
+    /// Free slots of a page.
+    fn free_in(&self, removed: &RemovedWords, page: usize) -> u32 {
+        let removed = removed.get(page).load(Ordering::Acquire) as u32;
+        let page = self.pages[page];
+        !(page.added ^ removed) & page.usable
     }
 
-    /// Makes a page of so many slots.
-    fn grow(&mut self, removed: &RemovedWords, n_slots: usize) {
-        self.page = self.pages.len();
-        removed.make(self.page);
-        self.slots.resize((self.page + 1) * PAGE, Slot::default());
-        let usable = u32::MAX >> (PAGE - n_slots);
-        self.pages.push(Page { added: 0, usable });
+    /// A free slot, if there is one in the pages that are looked at; it is to be
+    /// taken by [`Slots::put`].
+    fn find_free(&mut self, place: &Shard, slots_left: &AtomicUsize, all: bool) -> Option<usize> {
+        let mut n_looks = if all || self.is_half_free {
+            self.pages.len()
+        } else {
+            PAGES_A_TURN.min(self.pages.len())
+        };
+        loop {
+            while self.free == 0 {
+                n_looks = n_looks.checked_sub(1)?;
+                self.look_for_free(&place.removed);
+            }
+            let bit = self.free.trailing_zeros() as usize;
+            self.free &= self.free - 1;
+            let index = self.page * PAGE + bit;
+            if self.slots[index].n_uses < USES_MAX {
+                return Some(index);
+            }
+            // Used up: its room is another one's.
+            self.pages[self.page].usable &= !(1 << bit);
+            slots_left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next page becomes the one that is being filled.
+    fn look_for_free(&mut self, removed: &RemovedWords) {
+        self.page = self.next_look;
+        self.free = self.free_in(removed, self.page);
+        self.n_free_before += self.free.count_ones() as usize;
+        self.next_look += 1;
+        if self.next_look == self.pages.len() {
+            self.next_look = 0;
+            let n_free = std::mem::take(&mut self.n_free_before);
+            self.is_half_free = n_free * 2 >= self.slots.len();
+        }
+    }
+
+    /// Makes so many slots in a page, or some less: how many.
+    fn grow(&mut self, removed: &RemovedWords, n_slots: usize) -> usize {
+        let mut usable = 0;
+        while usable == 0 {
+            self.page = self.given_back.pop().unwrap_or(self.pages.len());
+            if self.page == self.pages.len() {
+                removed.make(self.page);
+                let n_slots = self.slots.len() + PAGE;
+                self.slots.resize(n_slots, Slot::default());
+                self.pages.push(Page::default());
+            }
+            // One that was given back has used up ones, or nothing else.
+            let slots = self.slots[self.page * PAGE..].iter().take(PAGE);
+            let fresh = slots.enumerate().filter(|(_, slot)| slot.n_uses < USES_MAX);
+            usable = fresh.take(n_slots).map(|(bit, _)| 1 << bit).sum();
+        }
+        self.pages[self.page].usable = usable;
         self.free = usable;
+        usable.count_ones() as usize
+    }
+
+    /// Gives back the slots of pages in which all are free: how many.
+    fn give_back(&mut self, removed: &RemovedWords) -> usize {
+        let mut n_slots = 0;
+        for page in 0..self.pages.len() {
+            let usable = self.pages[page].usable;
+            if usable != 0 && self.free_in(removed, page) == usable {
+                self.pages[page].usable = 0;
+                self.given_back.push(page);
+                n_slots += usable.count_ones() as usize;
+                if page == self.page {
+                    self.free = 0;
+                }
+            }
+        }
+        n_slots
     }
 
     /// Takes a free slot for a task; how often it was used before.
@@ -212,21 +277,18 @@ impl Slots {
         n_uses
     }
 
-    /// Whether the slot has had all of its tasks with the one that it has now;
-    /// then it gets no more.
-    fn is_used_up(&mut self, index: usize) -> bool {
-        let is_used_up = self.slots[index].n_uses == USES_MAX;
-        if is_used_up {
-            self.pages[index / PAGE].usable &= !(1 << (index % PAGE));
-        }
-        is_used_up
-    }
-
-    /// Calls `body` with each task of a page. None of them is freed meanwhile.
-    fn look_at(&self, removed: &RemovedWords, page: usize, mut body: impl FnMut(TaskRef)) {
+    /// Calls `body` with those tasks of a page that are in `slots`. None of them is
+    /// freed meanwhile.
+    fn look_at(
+        &self,
+        removed: &RemovedWords,
+        page: usize,
+        slots: u32,
+        mut body: impl FnMut(TaskRef),
+    ) {
         let word = removed.get(page);
         let removed = word.fetch_or(LOOKED_AT, Ordering::AcqRel) as u32;
-        let mut taken = self.pages[page].added ^ removed;
+        let mut taken = (self.pages[page].added ^ removed) & slots;
         while taken != 0 {
             let index = page * PAGE + taken.trailing_zeros() as usize;
             taken &= taken - 1;
@@ -254,6 +316,7 @@ impl Registry {
         Registry {
             shards: (0..n_shards).map(|_| CachePadded::new(shard())).collect(),
             n_vcpus,
+            coroutines_max,
             slots_left: CachePadded::new(AtomicUsize::new(coroutines_max)),
             next_look: Mutex::default(),
             first_use: first_use as u32,
@@ -266,15 +329,13 @@ impl Registry {
         let place = &self.shards[shard];
         let mut slots = place.slots.lock();
         let found = slots
-            .find_free(&place.removed, PAGES_A_TURN)
-            .or_else(|| self.find_free_in_new(place, &mut slots))
-            .or_else(|| slots.find_free(&place.removed, usize::MAX));
+            .find_free(place, &self.slots_left, false)
+            .or_else(|| self.find_free_in_new(place, &mut slots));
         if let Some(index) = found {
             return Some(self.put(shard, &mut slots, index, make));
         }
         drop(slots);
-        // What lies unused elsewhere counts, too.
-        self.add_elsewhere(make)
+        self.add_at_limit(shard, make)
     }
 
     fn find_free_in_new(&self, place: &Shard, slots: &mut Slots) -> Option<usize> {
@@ -285,24 +346,38 @@ impl Registry {
                 n_slots = left.min(PAGE);
                 (n_slots > 0).then(|| left - n_slots)
             });
-        if n_slots == 0 {
-            return None;
+        if n_slots > 0 {
+            let n_made = slots.grow(&place.removed, n_slots);
+            let rest = n_slots - n_made;
+            self.slots_left.fetch_add(rest, Ordering::Relaxed);
         }
-        slots.grow(&place.removed, n_slots);
-        slots.find_free(&place.removed, 0)
+        slots.find_free(place, &self.slots_left, false)
     }
 
+    /// All slots have been made, and none was seen free here.
     #[cold]
-    fn add_elsewhere(&self, make: impl FnOnce() -> TaskRef) -> Option<TaskRef> {
-        self.shards
-            .iter()
-            .enumerate()
-            .find_map(|(shard, place)| {
-                let mut slots = place.slots.lock();
-                let index = slots.find_free(&place.removed, usize::MAX)?;
-                Some((shard, slots, index))
-            })
-            .map(|(shard, mut slots, index)| self.put(shard, &mut slots, index, make))
+    fn add_at_limit(&self, shard: usize, make: impl FnOnce() -> TaskRef) -> Option<TaskRef> {
+        // In one order, and nobody else takes two.
+        let shards = self.shards.iter();
+        let mut all: Vec<_> = shards.map(|shard| shard.slots.lock()).collect();
+        // Nobody adds now: so many there were when the first end was read.
+        if self.count() >= self.coroutines_max {
+            return None;
+        }
+        for (place, slots) in self.shards.iter().zip(&mut all) {
+            let n_slots = slots.give_back(&place.removed);
+            self.slots_left.fetch_add(n_slots, Ordering::Relaxed);
+        }
+        if let Some(index) = self.find_free_in_new(&self.shards[shard], &mut all[shard]) {
+            return Some(self.put(shard, &mut all[shard], index, make));
+        }
+        // Beside others that live.
+        let mut slots = self.shards.iter().zip(&mut all).enumerate();
+        let found = slots.find_map(|(shard, (place, slots))| {
+            let index = slots.find_free(place, &self.slots_left, true)?;
+            Some((shard, index))
+        });
+        found.map(|(shard, index)| self.put(shard, &mut all[shard], index, make))
     }
 
     fn put(
@@ -314,9 +389,6 @@ impl Registry {
     ) -> TaskRef {
         let task = make();
         let n_uses = slots.put(index, task);
-        if slots.is_used_up(index) {
-            self.slots_left.fetch_add(1, Ordering::Relaxed);
-        }
         let name = (self.first_use + n_uses) % USES_MAX + 1;
         let id = u64::from(name) << (SHARD_BITS + SLOT_BITS)
             | (index as u64) << SHARD_BITS
@@ -354,7 +426,7 @@ impl Registry {
         let slots = place.slots.lock();
         slots.slots.get(index)?;
         let mut found = None;
-        slots.look_at(&place.removed, index / PAGE, |task| {
+        slots.look_at(&place.removed, index / PAGE, 1 << (index % PAGE), |task| {
             if task.header().id() == id {
                 task.header().state.retain();
                 found = Some(task);
@@ -403,7 +475,7 @@ impl Registry {
                 slots.pages.len()
             };
             if next.page < end {
-                slots.look_at(&place.removed, next.page, |task| {
+                slots.look_at(&place.removed, next.page, u32::MAX, |task| {
                     if are_meant(task) {
                         task.header().state.retain();
                         some.push(task);
@@ -430,7 +502,7 @@ impl Registry {
         for shard in &self.shards {
             let slots = shard.slots.lock();
             for page in 0..slots.pages.len() {
-                slots.look_at(&shard.removed, page, |task| {
+                slots.look_at(&shard.removed, page, u32::MAX, |task| {
                     task.header().state.retain();
                     all.push(task);
                 });
@@ -500,30 +572,125 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_used_up_slot_leaves_its_room_to_another() {
+    fn limited(coroutines_max: usize) -> CoroutineScheduler {
         let config = SchedulerConfig {
             vcpu_count: 1,
-            max_coroutines: 1,
+            max_coroutines: coroutines_max,
             ..SchedulerConfig::default()
         };
-        let scheduler = CoroutineScheduler::new(config).unwrap();
+        CoroutineScheduler::new(config).unwrap()
+    }
+
+    fn n_pages(registry: &Registry) -> usize {
+        let shards = registry.shards.iter();
+        shards.map(|shard| shard.slots.lock().pages.len()).sum()
+    }
+
+    #[test]
+    fn a_used_up_slot_leaves_its_room_to_another() {
+        let scheduler = limited(1);
         let registry = &scheduler.shared().registry;
-        for n_slots in 1..5 {
+        let use_once = || {
             let handle = scheduler.spawn(async {}).unwrap();
-            scheduler.spawn(async {}).expect_err("there is one already");
+            let refused = scheduler.spawn(async {});
+            refused.expect_err("there is one already");
             assert_eq!(scheduler.run_one(), Some(handle.id()));
-            let mut slots = registry.shards.iter().map(|shard| shard.slots.lock());
-            let mut slots = slots.find(|slots| !slots.slots.is_empty()).unwrap();
-            assert_eq!(slots.pages.len(), n_slots);
-            for slot in &mut slots.slots {
-                slot.n_uses = USES_MAX - 1;
+        };
+        for _ in 0..5 {
+            use_once();
+            let shards = registry.shards.iter().map(|shard| shard.slots.lock());
+            for mut slots in shards {
+                for slot in &mut slots.slots {
+                    if slot.n_uses > 0 {
+                        slot.n_uses = USES_MAX - 1;
+                    }
+                }
             }
-            drop(slots);
             // The last one that it has.
-            let handle = scheduler.spawn(async {}).unwrap();
-            assert_eq!(scheduler.run_one(), Some(handle.id()));
+            use_once();
         }
+    }
+
+    /// However many live long, what comes and goes needs few slots.
+    #[test]
+    fn pages_are_used_again_behind_full_ones() {
+        for n_pending in [0, 1, 31, 128, 1000] {
+            let scheduler = with_waiting(n_pending);
+            while scheduler.run_one().is_some() {}
+            for _ in 0..10_000 {
+                let handle = scheduler.spawn(async {}).unwrap();
+                assert_eq!(scheduler.run_one(), Some(handle.id()));
+            }
+            let n_pages = n_pages(&scheduler.shared().registry);
+            let n_full = n_pending.div_ceil(PAGE);
+            assert!(n_pages <= 2 * n_full + 4, "{n_pages} beside {n_full}");
+        }
+    }
+
+    /// What one shard had at its peak is there for others.
+    #[test]
+    fn slots_go_to_the_shard_that_needs_them() {
+        const MAX: usize = 10 * PAGE;
+        let scheduler = limited(MAX);
+        for _ in 0..MAX {
+            drop(scheduler.spawn(async {}).unwrap());
+        }
+        scheduler.spawn(async {}).expect_err("all are there");
+        while scheduler.run_one().is_some() {}
+        // In the vCPU's shard, all but the one that spawns them.
+        let spawner = scheduler.spawn(async {
+            for _ in 1..MAX {
+                drop(crate::spawn(std::future::pending::<()>()).unwrap());
+            }
+            crate::spawn(async {}).expect_err("all are there");
+        });
+        assert_eq!(scheduler.run_one(), Some(spawner.unwrap().id()));
+        let registry = &scheduler.shared().registry;
+        let shards = registry.shards.iter();
+        let n_made: Vec<u32> = shards
+            .map(|shard| {
+                let slots = shard.slots.lock();
+                slots
+                    .pages
+                    .iter()
+                    .map(|page| page.usable.count_ones())
+                    .sum()
+            })
+            .collect();
+        assert_eq!(n_made.iter().sum::<u32>(), MAX as u32);
+        assert!(n_made[0] as usize >= MAX - PAGE, "{n_made:?}");
+    }
+
+    /// A place that somebody has left is found, wherever it is.
+    #[test]
+    fn who_keeps_to_the_limit_is_never_refused() {
+        const MAX: usize = 2;
+        const N_THREADS: usize = 4;
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            max_coroutines: MAX,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        let n_alive = std::sync::Mutex::new(0);
+        let one_less = std::sync::Condvar::new();
+        std::thread::scope(|scope| {
+            for _ in 0..N_THREADS {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let alive = n_alive.lock().unwrap();
+                        let mut alive = one_less.wait_while(alive, |n| *n == MAX).unwrap();
+                        *alive += 1;
+                        drop(alive);
+                        scheduler.spawn(async {}).unwrap().join().unwrap();
+                        *n_alive.lock().unwrap() -= 1;
+                        one_less.notify_one();
+                    }
+                });
+            }
+        });
     }
 
     #[test]

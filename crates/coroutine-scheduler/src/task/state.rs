@@ -350,6 +350,7 @@ impl State {
 
     pub(crate) fn retain(&self) {
         let word = self.0.fetch_add(REF, Ordering::Relaxed);
+        debug_assert!(refs(word) > 0, "it was freed");
         if refs(word) > REFS_MAX {
             std::process::abort();
         }
@@ -363,10 +364,11 @@ impl State {
         refs(word) == 1 && word & JOIN == 0
     }
 
-    /// Whether anybody refers to it: for models, which look whether it is freed.
+    /// Its memory is to be freed; in models it stays, and this is what those find
+    /// who still use it.
     #[cfg(all(loom, test))]
-    pub(crate) fn has_references(&self) -> bool {
-        refs(self.load()) > 0
+    pub(crate) fn bury(&self) {
+        self.0.store(0, Ordering::Release);
     }
 
     pub(crate) fn release(&self) -> Then {
