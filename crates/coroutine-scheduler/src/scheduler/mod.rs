@@ -253,7 +253,7 @@ fn shut_down(shared: &Shared) {
 }
 
 /// Runs one coroutine of a vCPU that has no thread.
-fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
+pub(crate) fn run_one_on(shared: &Shared, index: usize) -> Option<CoroutineId> {
     let grip = shared.vcpus[index].claim()?;
     let _entered = shared.tokio.enter();
     let local = Local::new(shared, index, grip, false);

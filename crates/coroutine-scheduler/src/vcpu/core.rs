@@ -28,10 +28,14 @@ const LIFO_RUN_MAX: u8 = 3;
 const TEND_EVERY: u32 = 64;
 /// Every so many wakes from here, one is timed.
 const TIME_EVERY: u32 = 8;
-/// Coroutines that are stolen at once, but for the last batch: some 10 µs.
+/// Coroutines that are stolen at once, but for the first batch: some 10 µs.
 const STEAL_MAX: usize = 4096;
-/// Queues that differ by less are even.
-const UNEVEN_MIN: usize = 128;
+/// What crossbeam takes in one step.
+pub(super) const BATCH: usize = 32;
+/// Queues that differ by less are even,
+const UNEVEN_MIN: usize = if cfg!(test) { 8 } else { 128 };
+/// and those that are longer wait until they are shorter.
+const FEW: usize = 1024;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -281,10 +285,12 @@ impl Local<'_> {
         let n_runs = core.n_runs.get();
         if n_runs.is_multiple_of(TEND_EVERY) {
             self.tend();
-            self.even_out();
         }
         if !vcpu.inbox.seems_empty() {
             self.empty_inbox();
+        }
+        if n_runs.is_multiple_of(TEND_EVERY) {
+            self.even_out();
         }
         let mut excluded = LevelSet::EMPTY;
         loop {
@@ -443,14 +449,16 @@ impl Local<'_> {
         for victim in victims.filter(|victim| waiting >> victim & 1 != 0) {
             let from = &shared.vcpus[victim];
             let stolen = if level == Priority::RealTime {
-                from.pop_urgent()
+                let urgent = from.pop_urgent();
+                let n = u64::from(urgent.is_some());
+                add_own(&self.vcpu().counters.stolen_coroutines, n);
+                urgent
             } else {
                 self.steal_batch(from, level)
             };
             if let Some(task) = stolen {
                 let counters = &self.vcpu().counters;
                 add_own(&counters.steals, 1);
-                add_own(&counters.stolen_coroutines, 1);
                 return Some(task);
             }
         }
@@ -459,6 +467,11 @@ impl Local<'_> {
 
     fn steal_batch(&self, from: &Vcpu, level: Priority) -> Option<TaskRef> {
         let index = level.level();
+        if !from.has_stealable(level) {
+            return None;
+        }
+        // First: what comes is for others to see, however long this takes.
+        self.mark(level);
         let deque = &self.core().deques[index];
         let before = deque.len();
         let task = loop {
@@ -469,35 +482,54 @@ impl Local<'_> {
             }
         };
         let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
+        self.note_stolen(level, before, 1);
         // Half of them, which takes several batches: who takes little of much is
         // soon back.
-        self.take_over(from, level, before, from.stealers[index].len() / 2);
+        self.take_over(from, level, from.stealers[index].len() / 2);
         Some(task)
     }
 
-    /// Takes so many, or some more, of what waits at another vCPU. There were
-    /// `before` here before it began to steal.
-    fn take_over(&self, from: &Vcpu, level: Priority, before: usize, n: usize) {
+    /// Takes so many, or some more or less, of what waits at another vCPU.
+    fn take_over(&self, from: &Vcpu, level: Priority, n: usize) {
         let index = level.level();
         let deque = &self.core().deques[index];
-        let wanted = before + n.min(STEAL_MAX);
-        while deque.len() < wanted {
-            if let Steal::Empty = from.stealers[index].steal_batch(deque) {
+        self.mark(level);
+        let n_batches = n.min(STEAL_MAX).div_ceil(BATCH);
+        let mut n_taken = 0;
+        // A batch fails where the owner takes one meanwhile, so it may be in vain.
+        for _ in 0..2 * n_batches {
+            let before = deque.len();
+            match from.stealers[index].steal_batch(deque) {
+                Steal::Success(()) => {
+                    n_taken += 1;
+                    self.note_stolen(level, before, 0);
+                }
+                Steal::Retry => {}
+                Steal::Empty => break,
+            }
+            if n_taken == n_batches {
                 break;
             }
         }
-        let more = deque.len().saturating_sub(before);
-        if more > 0 {
-            self.vcpu().note_queued(index, more);
-            self.mark(level);
+        if n_taken > 0 {
+            // For a moment they were nowhere, and whoever looked then may sleep.
+            self.shared().idle.light_barrier();
+            self.shared().wake_sleeper();
         }
-        let counters = &self.vcpu().counters;
-        add_own(&counters.stolen_coroutines, more as u64);
     }
 
-    /// Takes over from a vCPU where far more wait than here: its queue would
-    /// last longer, and by the time that this one is empty, what is left there
-    /// may be many small pieces.
+    /// A batch came from another vCPU, and so many that are in no queue.
+    fn note_stolen(&self, level: Priority, before: usize, in_hand: u64) {
+        let index = level.level();
+        let n = self.core().deques[index].len().saturating_sub(before);
+        self.vcpu().note_queued(index, n);
+        let stolen = &self.vcpu().counters.stolen_coroutines;
+        add_own(stolen, n as u64 + in_hand);
+    }
+
+    /// Takes over from a vCPU where far more wait than here, while here it is few:
+    /// by the time that this one has none, what is left there may be many small
+    /// pieces. Who comes here waits for those few again, once.
     fn even_out(&self) {
         let core = self.core();
         let shared = self.shared();
@@ -510,8 +542,8 @@ impl Local<'_> {
         for level in [Priority::Low, Priority::Normal, Priority::High] {
             let here = core.deques[level.level()].len();
             let there = from.stealers[level.level()].len();
-            if there > 2 * here + UNEVEN_MIN {
-                self.take_over(from, level, here, (there - here) / 2);
+            if here <= FEW && there > 2 * here + UNEVEN_MIN {
+                self.take_over(from, level, (there - here) / 2);
             }
         }
     }

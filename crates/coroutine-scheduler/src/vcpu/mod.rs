@@ -545,8 +545,10 @@ mod tests {
     use std::task::{Poll, Waker};
     use std::time::{Duration, Instant};
 
+    use super::core::BATCH;
     use super::*;
-    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy};
+    use crate::scheduler::run_one_on;
+    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy, SpawnOptions};
 
     #[test]
     fn who_slept_over_a_boost_wakes_at_its_own_level() {
@@ -586,5 +588,57 @@ mod tests {
         assert_eq!(sinks.info().level, Priority::Normal);
         assert_eq!(scheduler.run_one(), Some(sinks.id()));
         sinks.join().unwrap();
+    }
+
+    /// Queues are evened out: nobody is lost, and who came first goes first, also
+    /// beside one that stays.
+    #[test]
+    fn what_is_taken_over_keeps_its_order_and_its_place() {
+        const COUNT: u32 = 100;
+        const STAYS: [u32; 2] = [1_000, 1_001];
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let shared = scheduler.shared();
+        let ran: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let note = |number: u32| {
+            let ran = Arc::clone(&ran);
+            async move { ran.lock().push(number) }
+        };
+        let run_on = |vcpu, count| {
+            for _ in 0..count {
+                run_one_on(shared, vcpu).unwrap();
+            }
+            std::mem::take(&mut *ran.lock())
+        };
+        let low = || SpawnOptions::new().priority(Priority::Low);
+        let bodies: Vec<_> = (0..COUNT).map(note).collect();
+        let spawns = async move {
+            for body in bodies {
+                drop(crate::spawn_with(low(), body).unwrap());
+            }
+        };
+        drop(scheduler.spawn_with(low().pinned_to(0), spawns).unwrap());
+        run_one_on(shared, 0).unwrap();
+        let stays = |number| {
+            let options = low().pinned_to(1);
+            drop(scheduler.spawn_with(options, note(number)).unwrap());
+        };
+        stays(STAYS[0]);
+        run_one_on(shared, 1).unwrap();
+        assert_eq!(*ran.lock(), [STAYS[0]], "it was there before the others");
+        let stolen = scheduler.get_stats().vcpus[1].stolen_coroutines as u32;
+        assert!((BATCH as u32..COUNT).contains(&stolen), "{stolen}");
+        stays(STAYS[1]);
+        let expected = std::iter::once(STAYS[0]).chain(0..stolen);
+        let expected: Vec<u32> = expected.chain([STAYS[1]]).collect();
+        // The first one has run.
+        assert_eq!(run_on(1, stolen + 1), expected);
+        let rest: Vec<u32> = (stolen..COUNT).collect();
+        assert_eq!(run_on(0, COUNT - stolen), rest);
+        assert_eq!(shared.registry.count(), 0);
     }
 }
