@@ -1,6 +1,8 @@
 //! Sleepers and makers of work: a sleeper beside work would be a deadlock, which
 //! loom reports.
 
+use std::time::Duration;
+
 use loom::sync::Arc;
 use loom::thread;
 
@@ -23,6 +25,8 @@ struct Vcpus {
     /// here would give an order that the real ones do not have.
     waiting: AtomicU64,
     n_taken: AtomicU32,
+    /// So many waits of a vCPU end at once, as by signals.
+    n_early: AtomicU32,
 }
 
 impl Vcpus {
@@ -33,6 +37,7 @@ impl Vcpus {
             inboxes: Default::default(),
             waiting: AtomicU64::new(0),
             n_taken: AtomicU32::new(0),
+            n_early: AtomicU32::new(0),
         })
     }
 
@@ -63,6 +68,14 @@ impl Vcpus {
         if let Some(sleeper) = self.idle.take_sleeper() {
             self.parkers[sleeper].unpark();
         }
+    }
+
+    fn park(&self, vcpu: usize) {
+        let n_early = self.n_early.load(Ordering::Relaxed);
+        let timeout = (n_early > 0).then_some(Duration::ZERO);
+        self.n_early
+            .store(n_early.saturating_sub(1), Ordering::Relaxed);
+        self.parkers[vcpu].park(timeout);
     }
 
     /// Rests and works until so much has been done.
@@ -104,12 +117,8 @@ impl Rest for One<'_> {
         inboxes.any(|(vcpu, inbox)| waiting >> vcpu & 1 != 0 && !inbox.is_empty(LEVEL))
     }
 
-    fn sleep(&self) -> bool {
-        self.vcpus.parkers[self.own].park(None)
-    }
-
-    fn take_token(&self) {
-        self.vcpus.parkers[self.own].park(None);
+    fn sleep(&self) {
+        self.vcpus.park(self.own);
     }
 }
 
@@ -146,6 +155,22 @@ fn two_makers_wake_one_sleeper() {
         vcpus.run(0, 2);
         outsider.join().unwrap();
         vcpu.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_that_ends_early_loses_no_later_wake() {
+    explore(3, || {
+        let vcpus = Vcpus::new();
+        vcpus.n_early.store(2, Ordering::Relaxed);
+        let theirs = Arc::clone(&vcpus);
+        let vcpu = thread::spawn(move || {
+            theirs.push_from_vcpu(1);
+            theirs.push_from_vcpu(1);
+        });
+        vcpus.run(0, 2);
+        vcpu.join().unwrap();
+        assert_eq!(vcpus.idle.n_searching(), 0);
     });
 }
 

@@ -909,7 +909,7 @@ impl Rest for Local<'_> {
     }
 
     /// At most until the first deadline.
-    fn sleep(&self) -> bool {
+    fn sleep(&self) {
         let vcpu = self.vcpu();
         let shared = self.shared();
         vcpu.is_asleep.store(1, Ordering::SeqCst);
@@ -923,7 +923,7 @@ impl Rest for Local<'_> {
         self.account_idle();
         let asleep_since = &vcpu.counters.asleep_since;
         asleep_since.store(self.core().last_ticks.get(), Ordering::Relaxed);
-        let was_woken = vcpu.parker.park(timeout);
+        vcpu.parker.park(timeout);
         asleep_since.store(0, Ordering::Relaxed);
         add_own(&vcpu.counters.parks, 1);
         self.awake();
@@ -932,11 +932,6 @@ impl Rest for Local<'_> {
         if next_ns != u64::MAX {
             self.core().note_deadline(next_ns);
         }
-        was_woken
-    }
-
-    fn take_token(&self) {
-        self.vcpu().parker.park(None);
     }
 }
 
