@@ -27,6 +27,7 @@ struct Vcpus {
     n_taken: AtomicU32,
     /// So many waits of a vCPU end at once, as by signals.
     n_early: AtomicU32,
+    is_asleep: [AtomicU32; N_VCPUS],
 }
 
 impl Vcpus {
@@ -38,6 +39,7 @@ impl Vcpus {
             waiting: AtomicU64::new(0),
             n_taken: AtomicU32::new(0),
             n_early: AtomicU32::new(0),
+            is_asleep: Default::default(),
         })
     }
 
@@ -50,11 +52,18 @@ impl Vcpus {
     fn push_from_outside(&self, target: usize) {
         self.push(target);
         order_of_accesses();
-        if self.idle.take(target) {
-            self.parkers[target].unpark();
-        } else {
+        if !self.wake_vcpu(target) {
             self.wake_sleeper();
         }
+    }
+
+    fn wake_vcpu(&self, vcpu: usize) -> bool {
+        let was_taken = self.idle.take(vcpu);
+        order_of_accesses();
+        if was_taken || self.is_asleep[vcpu].load(Ordering::SeqCst) != 0 {
+            self.parkers[vcpu].unpark();
+        }
+        was_taken
     }
 
     /// As a vCPU that has made work for others.
@@ -64,10 +73,21 @@ impl Vcpus {
         self.wake_sleeper();
     }
 
-    fn wake_sleeper(&self) {
-        if let Some(sleeper) = self.idle.take_sleeper() {
+    fn wake_sleeper(&self) -> bool {
+        let sleeper = self.idle.take_sleeper();
+        if let Some(sleeper) = sleeper {
             self.parkers[sleeper].unpark();
         }
+        sleeper.is_some()
+    }
+
+    fn sleep(&self, vcpu: usize) {
+        self.is_asleep[vcpu].store(1, Ordering::SeqCst);
+        order_of_accesses();
+        if self.idle.has(vcpu) {
+            self.park(vcpu);
+        }
+        self.is_asleep[vcpu].store(0, Ordering::SeqCst);
     }
 
     fn park(&self, vcpu: usize) {
@@ -118,7 +138,40 @@ impl Rest for One<'_> {
     }
 
     fn sleep(&self) {
-        self.vcpus.park(self.own);
+        self.vcpus.sleep(self.own);
+    }
+}
+
+/// The part of the monitor that looks after wakes.
+impl Vcpus {
+    /// As `Shared::look_after_wakes`.
+    fn look(&self, was_late: bool) -> bool {
+        for (vcpu, parker) in self.parkers.iter().enumerate() {
+            if self.is_asleep[vcpu].load(Ordering::SeqCst) != 0 && !self.idle.has(vcpu) {
+                parker.unpark();
+            }
+        }
+        if self.idle.sleepers() == 0 || self.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let is_late = !self.wake_sleeper();
+        if is_late
+            && was_late
+            && let Some(sleeper) = self.idle.take_any_sleeper()
+        {
+            self.parkers[sleeper].unpark();
+        }
+        is_late
+    }
+
+    /// One that is awake since a vCPU is.
+    fn watch(&self, n_taken: u32) {
+        let mut is_wake_late = false;
+        while self.n_taken.load(Ordering::SeqCst) < n_taken {
+            is_wake_late = self.look(is_wake_late);
+            // Until the next look.
+            thread::yield_now();
+        }
     }
 }
 
@@ -171,6 +224,67 @@ fn a_sleep_that_ends_early_loses_no_later_wake() {
         vcpus.run(0, 2);
         vcpu.join().unwrap();
         assert_eq!(vcpus.idle.n_searching(), 0);
+    });
+}
+
+/// One thread takes vCPU 0 out of the set and loses its CPU for good after
+/// `step`. Work from another one arrives all the same, without a monitor: that
+/// is dormant while all sleep.
+fn check_a_slow_waker(step: impl Fn(&Parker) + Copy + Send + Sync + 'static) {
+    explore(2, move || {
+        let vcpus = Vcpus::new();
+        let [a, b] = [0; 2].map(|_| Arc::clone(&vcpus));
+        let slow = thread::spawn(move || {
+            if a.idle.take(0) {
+                step(&a.parkers[0]);
+            }
+        });
+        let outsider = thread::spawn(move || b.push_from_outside(0));
+        vcpus.run(0, 1);
+        slow.join().unwrap();
+        outsider.join().unwrap();
+    });
+}
+
+#[test]
+fn a_waker_that_stops_before_the_token_keeps_nobody_asleep() {
+    check_a_slow_waker(|_| ());
+}
+
+#[test]
+fn a_waker_that_stops_after_the_token_keeps_nobody_asleep() {
+    check_a_slow_waker(|parker| {
+        parker.leave_token();
+    });
+}
+
+/// Work of a vCPU, which may have any other one woken.
+fn check_the_monitor(step: impl Fn(&Vcpus) + Copy + Send + Sync + 'static) {
+    explore(2, move || {
+        let vcpus = Vcpus::new();
+        let [a, b, c] = [0; 3].map(|_| Arc::clone(&vcpus));
+        let slow = thread::spawn(move || step(&a));
+        let vcpu = thread::spawn(move || b.push_from_vcpu(1));
+        let monitor = thread::spawn(move || c.watch(1));
+        vcpus.run(0, 1);
+        for thread in [slow, vcpu, monitor] {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_monitor_wakes_who_was_taken_by_a_waker_that_stops() {
+    check_the_monitor(|vcpus| {
+        vcpus.idle.take(0);
+    });
+}
+
+#[test]
+fn the_monitor_wakes_a_sleeper_beside_a_searcher_that_stops() {
+    // Or a waker that has counted and not yet taken.
+    check_the_monitor(|vcpus| {
+        vcpus.idle.begin_search();
     });
 }
 

@@ -15,7 +15,7 @@ use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue, pick_ready};
 use crate::preempt;
 use crate::scheduler::Shared;
-use crate::sync::{Steal, Stealer, Worker};
+use crate::sync::{Steal, Stealer, Worker, order_of_accesses};
 use crate::task::header::add_own;
 use crate::task::state::{Begin, End};
 use crate::task::{TaskRef, waker};
@@ -923,7 +923,12 @@ impl Rest for Local<'_> {
         self.account_idle();
         let asleep_since = &vcpu.counters.asleep_since;
         asleep_since.store(self.core().last_ticks.get(), Ordering::Relaxed);
-        vcpu.parker.park(timeout);
+        // Taken out before it was known to sleep: whoever wanted it since then
+        // has not woken it.
+        order_of_accesses();
+        if shared.idle.has(self.core().index) {
+            vcpu.parker.park(timeout);
+        }
         asleep_since.store(0, Ordering::Relaxed);
         add_own(&vcpu.counters.parks, 1);
         self.awake();

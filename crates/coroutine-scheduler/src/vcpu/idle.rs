@@ -20,18 +20,26 @@
 //!
 //! Whether a vCPU has been woken is decided by the set alone: who takes it out
 //! has counted it as a searcher, and otherwise it takes itself out and counts.
-//! Tokens merely end sleeps. One that is late, since its sender lost the CPU
-//! after taking the vCPU out, ends a later sleep for nothing, as a signal may.
+//! Tokens merely end sleeps. One that is late ends a later sleep for nothing, as
+//! a signal may.
 //!
-//! Work is made far more often than vCPUs fall asleep, so the
-//! barriers are unequal where Linux lets them: the sleeper's is a `membarrier`
-//! on all running threads (a few microseconds), the maker's only keeps the
-//! compiler from reordering. Kernels without it get full fences on both sides.
-//! Threads that are no vCPU, and who marks by a sequentially consistent access
-//! each time (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3
-//! are in the one order of such accesses. A barrier that is refused later (a
-//! filter came) is made up for by the monitor, which looks for work beside
-//! sleepers; vCPUs are not taken then.
+//! A token may be very late: its sender took the vCPU out and lost the CPU, at
+//! niceness 19 as weak threads are, say. Until it comes the vCPU counts as a
+//! searcher, for whose sake nobody else is woken. So whoever wants a vCPU that
+//! sleeps outside of the set leaves it a token, too, and the monitor does at
+//! each look; a vCPU that is known to sleep looks whether it is still in the
+//! set. At the second look at something that waits, the monitor takes a sleeper
+//! out whoever searches.
+//!
+//! Work is made far more often than vCPUs fall asleep, so the barriers are
+//! unequal where Linux lets them: the sleeper's is a `membarrier` on all running
+//! threads (a few microseconds), the maker's only keeps the compiler from
+//! reordering. Kernels without it get full fences on both sides. Threads that
+//! are no vCPU, and who marks by a sequentially consistent access each time
+//! (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3 are in the
+//! one order of such accesses. A barrier that is refused later (a filter came)
+//! is made up for by the monitor, which looks for work beside sleepers; vCPUs
+//! are not taken then.
 
 use std::sync::atomic::compiler_fence;
 
@@ -112,6 +120,11 @@ impl IdleSet {
         if self.n_searching.load(Ordering::SeqCst) != 0 {
             return None;
         }
+        self.take_any_sleeper()
+    }
+
+    /// The same whoever searches.
+    pub(crate) fn take_any_sleeper(&self) -> Option<usize> {
         loop {
             let sleepers = self.sleepers.load(Ordering::SeqCst);
             if sleepers == 0 {
@@ -210,5 +223,9 @@ impl IdleSet {
 
     pub(crate) fn sleepers(&self) -> u64 {
         self.sleepers.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn has(&self, vcpu: usize) -> bool {
+        self.sleepers() >> vcpu & 1 != 0
     }
 }
