@@ -132,6 +132,7 @@ impl Rest for One<'_> {
     }
 
     fn has_any_work(&self) -> bool {
+        self.clear_stale_mark();
         let waiting = self.vcpus.waiting.load(Ordering::SeqCst);
         let mut inboxes = self.vcpus.inboxes.iter().enumerate();
         inboxes.any(|(vcpu, inbox)| waiting >> vcpu & 1 != 0 && !inbox.is_empty(LEVEL))
@@ -139,6 +140,22 @@ impl Rest for One<'_> {
 
     fn sleep(&self) {
         self.vcpus.sleep(self.own);
+    }
+}
+
+impl One<'_> {
+    /// As `Local::clear_stale_marks`, by `Local::unmark`.
+    fn clear_stale_mark(&self) {
+        let Vcpus {
+            inboxes, waiting, ..
+        } = self.vcpus;
+        let own = 1 << self.own;
+        if waiting.load(Ordering::SeqCst) & own != 0 && inboxes[self.own].is_empty(LEVEL) {
+            waiting.fetch_and(!own, Ordering::SeqCst);
+            if inboxes[self.own].marks().has(LEVEL) {
+                waiting.fetch_or(own, Ordering::SeqCst);
+            }
+        }
     }
 }
 
@@ -224,6 +241,19 @@ fn a_sleep_that_ends_early_loses_no_later_wake() {
         vcpus.run(0, 2);
         vcpu.join().unwrap();
         assert_eq!(vcpus.idle.n_searching(), 0);
+    });
+}
+
+#[test]
+fn a_stale_mark_that_is_cleared_hides_no_work() {
+    explore(3, || {
+        let vcpus = Vcpus::new();
+        // A thief was here.
+        vcpus.waiting.fetch_or(1, Ordering::SeqCst);
+        let theirs = Arc::clone(&vcpus);
+        let outsider = thread::spawn(move || theirs.push_from_outside(0));
+        vcpus.run(0, 1);
+        outsider.join().unwrap();
     });
 }
 

@@ -266,6 +266,18 @@ impl Local<'_> {
         }
     }
 
+    /// Marks of what thieves have taken: nobody would clear them in a sleep, and
+    /// meanwhile every vCPU that looks would look here.
+    fn clear_stale_marks(&self) {
+        let core = self.core();
+        for level in Priority::ALL {
+            let waiting = self.shared().waiting[level.level()].load(Ordering::Relaxed);
+            if waiting >> core.index & 1 != 0 && !self.vcpu().has_stealable(level) {
+                self.unmark(level);
+            }
+        }
+    }
+
     // Finding work.
 
     /// The next task, from here or, if that is more urgent, from elsewhere.
@@ -901,6 +913,7 @@ impl Rest for Local<'_> {
     fn has_any_work(&self) -> bool {
         let vcpu = self.vcpu();
         let shared = self.shared();
+        self.clear_stale_marks();
         let waits = |level| shared.waits_really(level);
         Priority::ALL.into_iter().any(waits)
             || vcpu.has_own_work()
@@ -943,4 +956,44 @@ impl Rest for Local<'_> {
 /// How long searchers spin, in ticks.
 pub(crate) fn spin_ticks() -> u64 {
     clock::ns_to_ticks(SPIN.as_nanos() as u64)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    #[test]
+    fn a_vcpu_that_falls_asleep_leaves_no_mark_of_what_a_thief_took() {
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let shared = scheduler.shared();
+        for level in Priority::ALL {
+            let made = scheduler.create_coroutine(level, 1, async {}).unwrap();
+            let home = scheduler.schedule(&made).unwrap();
+            let grip = shared.vcpus[home].claim().unwrap();
+            let local = Local::new(shared, home, grip, false);
+            assert!(local.has_any_work());
+            assert!(shared.waits(level), "{level:?}: it is there to be taken");
+            let thief = shared.vcpus[1 - home].claim().unwrap();
+            let thief = Local::new(shared, 1 - home, thief, false);
+            let stolen = thief.steal(level).unwrap();
+            assert!(shared.waits(level));
+            // As between its last search and its sleep. The inbox's own mark
+            // keeps it awake once.
+            let _ = local.has_any_work();
+            local.empty_inbox();
+            assert!(!local.has_any_work());
+            assert!(!shared.waits(level), "{level:?}");
+            enter(&thief, || thief.run(stolen));
+            made.join().unwrap();
+            for vcpu in &shared.vcpus {
+                vcpu.release();
+            }
+        }
+    }
 }
