@@ -839,7 +839,9 @@ impl Local<'_> {
         }
     }
 
-    /// Drops the body of a closed task in hand.
+    /// Drops the body of a closed task in hand, with the core held and nothing
+    /// running, by the account of others: no stack may be left by a destructor
+    /// (L2), so nobody takes the vCPU, however long that is.
     fn close(&self, task: TaskRef) {
         let header = task.header();
         header.set_running_on(Some(self.core().index));
