@@ -126,6 +126,7 @@ pub(crate) fn run(shared: &Shared) {
         .boost_every()
         .map(|every| every.as_nanos() as u64);
     let (mut next_boost, mut next_balance) = (0, 0);
+    let mut is_wake_late = false;
     while !shared.is_over() {
         shared.run_errands();
         if all_sleep(shared) {
@@ -191,10 +192,7 @@ pub(crate) fn run(shared: &Shared) {
             shared.balance_by_time();
             shared.stacks.trim_by_time(now);
         }
-        // A second pair of eyes: nobody sleeps while something waits.
-        if shared.idle.sleepers() != 0 && shared.anything_waits() {
-            shared.wake_for(Priority::Low);
-        }
+        is_wake_late = shared.look_after_wakes(is_wake_late);
         monitor.next_look_ns.store(next, Ordering::Relaxed);
         let wait = Duration::from_nanos(next.saturating_sub(clock::now_ns()));
         monitor.parker.park(Some(wait.max(TICK_MIN)));
@@ -340,10 +338,9 @@ mod tests {
         scheduler
     }
 
-    /// As where the host refuses the barrier by which a maker of work and a
-    /// sleeper see each other: the wake is late, and not lost.
-    #[test]
-    fn a_sleeper_that_missed_a_wake_is_woken_at_the_next_look() {
+    /// Work that wakes nobody, beside a sleeper that `spoil` is told of: the wake
+    /// is late, and not lost.
+    fn check_a_late_wake(spoil: impl Fn(&Shared, usize)) {
         let scheduler = started(2, "late");
         let shared = scheduler.shared();
         let stop = Arc::new(AtomicBool::new(false));
@@ -367,6 +364,7 @@ mod tests {
             }
             thread::yield_now();
         };
+        spoil(shared, 1 - busy);
         let made = scheduler.create_coroutine(Priority::Normal, 1, async {});
         let made = made.unwrap();
         let task = made.task();
@@ -377,6 +375,23 @@ mod tests {
         made.join().unwrap();
         stop.store(true, Ordering::Relaxed);
         hog.unwrap().join().unwrap();
+    }
+
+    /// As where the host refuses the barrier by which a maker of work and a
+    /// sleeper see each other.
+    #[test]
+    fn a_sleeper_that_missed_a_wake_is_woken_at_the_next_look() {
+        check_a_late_wake(|_, _| ());
+    }
+
+    #[test]
+    fn a_sleeper_whose_waker_has_stopped_is_woken_at_the_next_look() {
+        check_a_late_wake(|shared, sleeper| assert!(shared.idle.take(sleeper)));
+    }
+
+    #[test]
+    fn a_sleeper_beside_a_stopped_searcher_is_woken_at_the_second_look() {
+        check_a_late_wake(|shared, _| assert!(shared.idle.begin_search()));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{oversubscribed, started};
 use coroutine_scheduler::{
-    CoroutineScheduler, Doing, Priority, SchedulerConfig, SpawnOptions, Stall, StallOutcome,
-    WeakClass, blocking, checkpoint, sleep, spawn, yield_now,
+    CoroutineScheduler, CoroutineState, Doing, Priority, SchedulerConfig, SpawnOptions, Stall,
+    StallOutcome, WeakClass, blocking, checkpoint, sleep, spawn, yield_now,
 };
 
 /// Computes until told to stop, without a safepoint.
@@ -214,6 +214,37 @@ fn a_destructor_may_block() {
     }
     assert_eq!(n_dropped.load(Ordering::Relaxed), 50);
     drop(scheduler);
+}
+
+/// It is no poll, so nobody takes its vCPU: the README says so. What may run
+/// elsewhere does.
+#[test]
+fn a_destructor_that_does_not_end_keeps_one_vcpu_only() {
+    struct Waits(std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            self.1.send(()).unwrap();
+            self.0.recv().unwrap_err();
+        }
+    }
+    let scheduler = started(oversubscribed(2));
+    let (end, ended) = std::sync::mpsc::channel();
+    let (says, said) = std::sync::mpsc::channel();
+    let waits = Waits(ended, says);
+    let handle = scheduler
+        .spawn(async move {
+            let _waits = waits;
+            std::future::pending::<()>().await;
+        })
+        .unwrap();
+    handle.abort().unwrap();
+    said.recv().unwrap();
+    for _ in 0..50 {
+        scheduler.spawn(yield_now()).unwrap().join().unwrap();
+    }
+    assert_eq!(handle.state(), CoroutineState::Running);
+    drop(end);
+    assert!(handle.join().unwrap_err().is_cancelled());
 }
 
 /// Looks again until there is one as it should be.

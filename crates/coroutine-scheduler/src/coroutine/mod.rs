@@ -83,6 +83,10 @@ impl Coroutine {
     /// Ends it: its body is dropped, at once or from its next safepoint, and
     /// its handle answers that it was cancelled.
     ///
+    /// The vCPU that drops the body does nothing else until its destructors
+    /// are done, and no other thread takes it meanwhile, not even in
+    /// [`blocking`](crate::blocking): they should be short.
+    ///
     /// # Errors
     /// If it has ended already.
     pub fn abort(&self) -> Result<(), ControlError> {

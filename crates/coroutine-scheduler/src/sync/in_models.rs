@@ -39,7 +39,12 @@ impl Futex {
         &self.word
     }
 
-    pub(crate) fn wait(&self, expected: u32, _: Option<Duration>) {
+    /// For good, or without any time: that is over at once, and looks like a
+    /// signal.
+    pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+        if timeout == Some(Duration::ZERO) {
+            return;
+        }
         let step = self.step.lock();
         if self.word.load(Ordering::Acquire) == expected {
             drop(self.sleepers.wait(step));

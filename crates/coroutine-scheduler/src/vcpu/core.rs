@@ -15,7 +15,7 @@ use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue, pick_ready};
 use crate::preempt;
 use crate::scheduler::Shared;
-use crate::sync::{Steal, Stealer, Worker};
+use crate::sync::{Steal, Stealer, Worker, order_of_accesses};
 use crate::task::header::add_own;
 use crate::task::state::{Begin, End};
 use crate::task::{TaskRef, waker};
@@ -269,6 +269,18 @@ impl Local<'_> {
         };
         if has_mail {
             self.shared().mark_waiting(core.index, level);
+        }
+    }
+
+    /// Marks of what thieves have taken: nobody would clear them in a sleep, and
+    /// meanwhile every vCPU that looks would look here.
+    fn clear_stale_marks(&self) {
+        let core = self.core();
+        for level in Priority::ALL {
+            let waiting = self.shared().waiting[level.level()].load(Ordering::Relaxed);
+            if waiting >> core.index & 1 != 0 && !self.vcpu().has_stealable(level) {
+                self.unmark(level);
+            }
         }
     }
 
@@ -892,7 +904,9 @@ impl Local<'_> {
         }
     }
 
-    /// Drops the body of a closed task in hand.
+    /// Drops the body of a closed task in hand, with the core held and nothing
+    /// running, by the account of others: no stack may be left by a destructor
+    /// (L2), so nobody takes the vCPU, however long that is.
     fn close(&self, task: TaskRef) {
         let header = task.header();
         header.set_running_on(Some(self.core().index));
@@ -966,6 +980,7 @@ impl Rest for Local<'_> {
     fn has_any_work(&self) -> bool {
         let vcpu = self.vcpu();
         let shared = self.shared();
+        self.clear_stale_marks();
         let waits = |level| shared.waits_really(level);
         Priority::ALL.into_iter().any(waits)
             || vcpu.has_own_work()
@@ -974,7 +989,7 @@ impl Rest for Local<'_> {
     }
 
     /// At most until the first deadline.
-    fn sleep(&self) -> bool {
+    fn sleep(&self) {
         let vcpu = self.vcpu();
         let shared = self.shared();
         vcpu.is_asleep.store(1, Ordering::SeqCst);
@@ -988,7 +1003,12 @@ impl Rest for Local<'_> {
         self.account_idle();
         let asleep_since = &vcpu.counters.asleep_since;
         asleep_since.store(self.core().last_ticks.get(), Ordering::Relaxed);
-        let was_woken = vcpu.parker.park(timeout);
+        // Taken out before it was known to sleep: whoever wanted it since then
+        // has not woken it.
+        order_of_accesses();
+        if shared.idle.has(self.core().index) {
+            vcpu.parker.park(timeout);
+        }
         asleep_since.store(0, Ordering::Relaxed);
         add_own(&vcpu.counters.parks, 1);
         self.awake();
@@ -997,15 +1017,50 @@ impl Rest for Local<'_> {
         if next_ns != u64::MAX {
             self.core().note_deadline(next_ns);
         }
-        was_woken
-    }
-
-    fn take_token(&self) {
-        self.vcpu().parker.park(None);
     }
 }
 
 /// How long searchers spin, in ticks.
 pub(crate) fn spin_ticks() -> u64 {
     clock::ns_to_ticks(SPIN.as_nanos() as u64)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    #[test]
+    fn a_vcpu_that_falls_asleep_leaves_no_mark_of_what_a_thief_took() {
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let shared = scheduler.shared();
+        for level in Priority::ALL {
+            let made = scheduler.create_coroutine(level, 1, async {}).unwrap();
+            let home = scheduler.schedule(&made).unwrap();
+            let grip = shared.vcpus[home].claim().unwrap();
+            let local = Local::new(shared, home, grip, false);
+            assert!(local.has_any_work());
+            assert!(shared.waits(level), "{level:?}: it is there to be taken");
+            let thief = shared.vcpus[1 - home].claim().unwrap();
+            let thief = Local::new(shared, 1 - home, thief, false);
+            let stolen = thief.steal(level).unwrap();
+            assert!(shared.waits(level));
+            // As between its last search and its sleep. The inbox's own mark
+            // keeps it awake once.
+            let _ = local.has_any_work();
+            local.empty_inbox();
+            assert!(!local.has_any_work());
+            assert!(!shared.waits(level), "{level:?}");
+            enter(&thief, || thief.run(stolen));
+            made.join().unwrap();
+            for vcpu in &shared.vcpus {
+                vcpu.release();
+            }
+        }
+    }
 }

@@ -16,15 +16,30 @@
 //! ```
 //!
 //! Whatever the interleaving, the maker sees the sleeper or the sleeper sees
-//! the work. Work is made far more often than vCPUs fall asleep, so the
-//! barriers are unequal where Linux lets them: the sleeper's is a `membarrier`
-//! on all running threads (a few microseconds), the maker's only keeps the
-//! compiler from reordering. Kernels without it get full fences on both sides.
-//! Threads that are no vCPU, and who marks by a sequentially consistent access
-//! each time (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3
-//! are in the one order of such accesses. A barrier that is refused later (a
-//! filter came) is made up for by the monitor, which looks for work beside
-//! sleepers; vCPUs are not taken then.
+//! the work.
+//!
+//! Whether a vCPU has been woken is decided by the set alone: who takes it out
+//! has counted it as a searcher, and otherwise it takes itself out and counts.
+//! Tokens merely end sleeps. One that is late ends a later sleep for nothing, as
+//! a signal may.
+//!
+//! A token may be very late: its sender took the vCPU out and lost the CPU, at
+//! niceness 19 as weak threads are, say. Until it comes the vCPU counts as a
+//! searcher, for whose sake nobody else is woken. So whoever wants a vCPU that
+//! sleeps outside of the set leaves it a token, too, and the monitor does at
+//! each look; a vCPU that is known to sleep looks whether it is still in the
+//! set. At the second look at something that waits, the monitor takes a sleeper
+//! out whoever searches.
+//!
+//! Work is made far more often than vCPUs fall asleep, so the barriers are
+//! unequal where Linux lets them: the sleeper's is a `membarrier` on all running
+//! threads (a few microseconds), the maker's only keeps the compiler from
+//! reordering. Kernels without it get full fences on both sides. Threads that
+//! are no vCPU, and who marks by a sequentially consistent access each time
+//! (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3 are in the
+//! one order of such accesses. A barrier that is refused later (a filter came)
+//! is made up for by the monitor, which looks for work beside sleepers; vCPUs
+//! are not taken then.
 
 use std::sync::atomic::compiler_fence;
 
@@ -43,11 +58,8 @@ pub(crate) trait Rest {
     /// Whether there is anything, by all marks.
     fn has_any_work(&self) -> bool;
 
-    /// Sleeps until a token comes or it is time; whether there was a token.
-    fn sleep(&self) -> bool;
-
-    /// Waits for a token that is on its way.
-    fn take_token(&self);
+    /// Sleeps until a token comes, or it is time, or for no reason.
+    fn sleep(&self);
 }
 
 /// The set of sleepers, one bit a vCPU, and the count of searchers.
@@ -108,6 +120,11 @@ impl IdleSet {
         if self.n_searching.load(Ordering::SeqCst) != 0 {
             return None;
         }
+        self.take_any_sleeper()
+    }
+
+    /// The same whoever searches.
+    pub(crate) fn take_any_sleeper(&self) -> Option<usize> {
         loop {
             let sleepers = self.sleepers.load(Ordering::SeqCst);
             if sleepers == 0 {
@@ -160,16 +177,18 @@ impl IdleSet {
         let _ = self.heavy_barrier();
     }
 
-    /// Leaves the set by itself, as a searcher. `false` if somebody has taken
-    /// it out already and a token is on the way.
-    pub(crate) fn leave(&self, vcpu: usize) -> bool {
-        self.n_searching.fetch_add(1, Ordering::SeqCst);
+    /// Leaves the set as a searcher, unless somebody has taken it out already
+    /// and counted it.
+    pub(crate) fn leave(&self, vcpu: usize) {
         let bit = 1 << vcpu;
-        if self.sleepers.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
-            return true;
+        // As a rule it has been woken. Nobody else enters it.
+        if self.sleepers.load(Ordering::SeqCst) & bit == 0 {
+            return;
         }
-        self.n_searching.fetch_sub(1, Ordering::SeqCst);
-        false
+        self.n_searching.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+            self.n_searching.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     /// A vCPU has nothing to do: searches, and sleeps until there is something.
@@ -186,20 +205,10 @@ impl IdleSet {
                 return;
             }
             self.enter(vcpu, is_searching);
-            let must_stay = rester.has_any_work();
-            if must_stay && self.leave(vcpu) {
-                is_searching = true;
-                if rester.search() {
-                    return;
-                }
-                continue;
+            if !rester.has_any_work() {
+                rester.sleep();
             }
-            // Or somebody has taken us out: then a token is on its way.
-            let was_woken = rester.sleep();
-            if !was_woken && !self.leave(vcpu) {
-                // Woken at the very end: take the token, too.
-                rester.take_token();
-            }
+            self.leave(vcpu);
             is_searching = true;
             if rester.search() {
                 return;
@@ -214,5 +223,9 @@ impl IdleSet {
 
     pub(crate) fn sleepers(&self) -> u64 {
         self.sleepers.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn has(&self, vcpu: usize) -> bool {
+        self.sleepers() >> vcpu & 1 != 0
     }
 }

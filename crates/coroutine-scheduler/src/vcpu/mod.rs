@@ -451,10 +451,8 @@ impl Shared {
             }
             self.mark_waiting(target, level);
             order_of_accesses();
-            if !self.idle.take(target) {
+            if !self.wake_vcpu(target) {
                 self.wake_for(level);
-            } else {
-                vcpu.parker.unpark();
             }
         }
         drop(guard);
@@ -511,20 +509,45 @@ impl Shared {
         sleeper.is_some()
     }
 
-    /// Wakes a vCPU for what only it can run.
-    pub(crate) fn wake_vcpu(&self, vcpu: usize) {
-        if self.idle.take(vcpu) {
+    /// Wakes a vCPU if it sleeps; whether nobody else was about to.
+    pub(crate) fn wake_vcpu(&self, vcpu: usize) -> bool {
+        let was_taken = self.idle.take(vcpu);
+        order_of_accesses();
+        // If not, by somebody who may have lost the CPU before the token.
+        if was_taken || self.vcpus[vcpu].is_asleep.load(Ordering::SeqCst) != 0 {
             self.vcpus[vcpu].parker.unpark();
         }
+        was_taken
     }
 
     /// The same, or asks who runs there to make way for `level`.
     pub(crate) fn wake_vcpu_for(&self, vcpu: usize, level: Priority) {
-        if self.idle.take(vcpu) {
-            self.vcpus[vcpu].parker.unpark();
-        } else if level > Priority::Low {
+        if !self.wake_vcpu(vcpu) && level > Priority::Low {
             self.preempt_vcpu_for(vcpu, level);
         }
+    }
+
+    /// A second pair of eyes, the monitor's: nobody sleeps while something waits,
+    /// whatever keeps those that should have woken it. Gives whether something
+    /// waits for a searcher, and hears whether that was so at the look before.
+    pub(crate) fn look_after_wakes(&self, was_late: bool) -> bool {
+        for (index, vcpu) in self.vcpus.iter().enumerate() {
+            if vcpu.is_asleep.load(Ordering::SeqCst) != 0 && !self.idle.has(index) {
+                vcpu.parker.unpark();
+            }
+        }
+        let waits = |level| self.waits_really(level);
+        if self.idle.sleepers() == 0 || !Priority::ALL.into_iter().any(waits) {
+            return false;
+        }
+        let is_late = !self.wake_sleeper();
+        if is_late
+            && was_late
+            && let Some(sleeper) = self.idle.take_any_sleeper()
+        {
+            self.vcpus[sleeper].parker.unpark();
+        }
+        is_late
     }
 
     /// Levels at which something waits at other vCPUs than `own`.
@@ -640,5 +663,25 @@ mod tests {
         let rest: Vec<u32> = (stolen..COUNT).collect();
         assert_eq!(run_on(0, COUNT - stolen), rest);
         assert_eq!(shared.registry.count(), 0);
+    }
+
+    /// The monitor is dormant meanwhile: all sleep.
+    #[test]
+    fn who_wants_a_vcpu_whose_waker_has_stopped_wakes_it() {
+        crate::watchdog::end_if_it_hangs();
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        let shared = scheduler.shared();
+        for _ in 0..100 {
+            let vcpu = &shared.vcpus[0];
+            while vcpu.is_asleep.load(Ordering::SeqCst) == 0 || !shared.idle.take(0) {
+                std::thread::yield_now();
+            }
+            scheduler.spawn(async {}).unwrap().join().unwrap();
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::sync::{Futex, Ordering};
 
 const EMPTY: u32 = 0;
+/// A bit: there is a token.
 const TOKEN: u32 = 1;
+/// A bit: somebody sleeps, or is being woken.
 const PARKED: u32 = 2;
 
 /// Belongs to the vCPU, not to the thread that runs it just now.
@@ -27,7 +29,7 @@ impl Parker {
             // Early returns (a signal) look like timeouts; callers loop.
             self.0.wait(PARKED, timeout);
         }
-        self.0.word().swap(EMPTY, Ordering::Acquire) == TOKEN
+        self.0.word().swap(EMPTY, Ordering::Acquire) & TOKEN != 0
     }
 
     fn take(&self) -> bool {
@@ -37,10 +39,16 @@ impl Parker {
             .is_ok()
     }
 
-    /// Leaves a token and wakes who sleeps.
+    /// Leaves a token and wakes who sleeps, also where a token was there already:
+    /// its sender may have lost the CPU before it could wake anybody.
     pub(crate) fn unpark(&self) {
-        if self.0.word().swap(TOKEN, Ordering::Release) == PARKED {
+        if self.leave_token() {
             self.0.wake();
         }
+    }
+
+    /// The first step of [`Parker::unpark`]; whether there is a second one.
+    pub(crate) fn leave_token(&self) -> bool {
+        self.0.word().fetch_or(TOKEN, Ordering::Release) & PARKED != 0
     }
 }
