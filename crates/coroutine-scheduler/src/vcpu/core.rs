@@ -31,7 +31,7 @@ const TIME_EVERY: u32 = 8;
 /// Coroutines that are stolen at once, but for the first batch: some 10 µs.
 const STEAL_MAX: usize = 4096;
 /// What crossbeam takes in one step.
-pub(super) const BATCH: usize = 32;
+const BATCH: usize = 32;
 /// Queues that differ by less are even,
 const UNEVEN_MIN: usize = if cfg!(test) { 8 } else { 128 };
 /// and those that are longer wait until they are shorter.

@@ -568,7 +568,6 @@ mod tests {
     use std::task::{Poll, Waker};
     use std::time::{Duration, Instant};
 
-    use super::core::BATCH;
     use super::*;
     use crate::scheduler::run_one_on;
     use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy, SpawnOptions};
@@ -617,7 +616,8 @@ mod tests {
     /// beside one that stays.
     #[test]
     fn what_is_taken_over_keeps_its_order_and_its_place() {
-        const COUNT: u32 = 100;
+        // Few enough for one evening out.
+        const COUNT: u32 = 60;
         const STAYS: [u32; 2] = [1_000, 1_001];
         let scheduler = CoroutineScheduler::new(SchedulerConfig {
             vcpu_count: 2,
@@ -654,7 +654,7 @@ mod tests {
         run_one_on(shared, 1).unwrap();
         assert_eq!(*ran.lock(), [STAYS[0]], "it was there before the others");
         let stolen = scheduler.get_stats().vcpus[1].stolen_coroutines as u32;
-        assert!((BATCH as u32..COUNT).contains(&stolen), "{stolen}");
+        assert!((1..COUNT).contains(&stolen), "{stolen}");
         stays(STAYS[1]);
         let expected = std::iter::once(STAYS[0]).chain(0..stolen);
         let expected: Vec<u32> = expected.chain([STAYS[1]]).collect();
