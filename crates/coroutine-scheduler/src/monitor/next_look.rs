@@ -79,7 +79,8 @@ impl NextLook {
 
     /// What was there before is seen by the look, what comes is noted.
     pub(crate) fn begin_look(&self) {
-        self.word.store(LOOKS | DORMANT, Ordering::Relaxed);
+        // Exchanges throughout: each write follows the one that it has read.
+        self.word.swap(LOOKS | DORMANT, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -104,7 +105,7 @@ impl NextLook {
     /// It is going to sleep until a vCPU awakes, and looks afterwards whether
     /// one is awake.
     pub(crate) fn sleep(&self) {
-        self.word.store(DORMANT, Ordering::SeqCst);
+        self.word.swap(DORMANT, Ordering::SeqCst);
         order_of_accesses();
     }
 
