@@ -30,6 +30,7 @@ mod order;
 pub mod ours;
 pub mod programs;
 mod stacks;
+mod witness;
 
 use ours::{Ours, VCPUS};
 use programs::Run;
@@ -117,6 +118,7 @@ impl Suite for ScheduleBenchmark {
             body: order::order,
         },
         Workload {
+            // The median of five parts' p99: see `latency::PARTS`.
             id: "schedule/ticker",
             kpis: &["sched.rt_wake_us_p99"],
             body: latency::ticker,

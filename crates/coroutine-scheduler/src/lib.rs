@@ -95,7 +95,7 @@ pub use priority::Priority;
 pub use queue::ReadyQueue;
 pub use scheduler::{CoroutineScheduler, SchedulerHandle, SpawnOptions, VCPU, spawn, spawn_with};
 pub use stack::{StackConfig, StackError, StackStats};
-pub use stall::{Doing, Stall, StallOutcome};
+pub use stall::{Doing, Stall, StallEnd};
 pub use state::{CoroutineState, IllegalTransition};
 pub use stats::{SchedulerStats, VCPUStats, VCpuInfo, VcpuState};
 pub use task::{JoinHandle, TaskGroup, scope};

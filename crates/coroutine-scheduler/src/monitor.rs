@@ -2,10 +2,15 @@
 //! over, deadlines whose vCPU is in a long run, aborts and pauses of what runs,
 //! boosts, balancing.
 //!
-//! It sleeps without an end while every vCPU sleeps, and to the next moment of
-//! interest otherwise: it costs nothing when idle.
+//! Each turn of its loop first does *errands*, what threads that may be weak
+//! should not do themselves, and then *looks* at the vCPUs. It sleeps without an
+//! end while every vCPU sleeps, and to the next moment of interest otherwise
+//! ([`next_look`] says who may bring that forward, and how): it costs nothing
+//! when idle.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+mod next_look;
+
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -18,6 +23,7 @@ use crate::scheduler::Shared;
 use crate::task::state;
 use crate::vcpu::park::Parker;
 use crate::{Priority, host, vcpu::Vcpu};
+pub(crate) use next_look::NextLook;
 
 /// The least time between two looks.
 const TICK_MIN: Duration = Duration::from_micros(50);
@@ -34,45 +40,25 @@ pub(crate) const ANSWER_NS: u64 = 100_000;
 /// tables): bursts of half a millisecond were measured on a busy host.
 const CHANCE_NS: u64 = 1_000_000;
 
-/// It looks now: what comes meanwhile it may have missed.
-const LOOKS: u64 = u64::MAX - 1;
-/// It sleeps until a vCPU awakes, and looks then.
-const DORMANT: u64 = u64::MAX;
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Monitor {
     parker: Parker,
-    /// Whether it sleeps until a vCPU awakes.
-    is_dormant: AtomicU32,
-    /// When it looks next, or [`LOOKS`], or [`DORMANT`].
-    next_look_ns: AtomicU64,
-}
-
-impl Default for Monitor {
-    fn default() -> Monitor {
-        Monitor {
-            parker: Parker::default(),
-            is_dormant: AtomicU32::new(0),
-            next_look_ns: AtomicU64::new(DORMANT),
-        }
-    }
+    pub(crate) next_look: NextLook,
 }
 
 impl Monitor {
     /// A vCPU is awake again.
     #[inline]
     pub(crate) fn vcpu_awoke(&self) {
-        if self.is_dormant.load(Ordering::SeqCst) != 0 {
+        if self.next_look.is_dormant() {
             self.parker.unpark();
         }
     }
 
     /// There is a deadline that it should not sleep over. Who calls has put it
-    /// where the monitor looks: either it is seen there, or we see that it looks.
+    /// where the monitor looks.
     pub(crate) fn expect_by(&self, deadline_ns: u64) {
-        fence(Ordering::SeqCst);
-        let next = self.next_look_ns.load(Ordering::Relaxed);
-        if next != DORMANT && deadline_ns < next {
+        if self.next_look.expect_by(deadline_ns) {
             self.parker.unpark();
         }
     }
@@ -130,18 +116,17 @@ pub(crate) fn run(shared: &Shared) {
     while !shared.is_over() {
         shared.run_errands();
         if all_sleep(shared) {
-            monitor.next_look_ns.store(DORMANT, Ordering::SeqCst);
-            monitor.is_dormant.store(1, Ordering::SeqCst);
+            monitor.next_look.sleep();
             if all_sleep(shared) && !shared.is_over() {
                 // Unless unused stacks have memory to give back.
                 monitor.parker.park(shared.stacks.trim_after());
                 shared.stacks.trim_by_time(clock::now_ns());
             }
-            monitor.is_dormant.store(0, Ordering::SeqCst);
+            // Who awakes now need not wake it.
+            monitor.next_look.begin_look();
             continue;
         }
-        monitor.next_look_ns.store(LOOKS, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        monitor.next_look.begin_look();
         let now = clock::now_ns();
         let mut next = now + slice_ns.min(BALANCE_EVERY.as_nanos() as u64);
         let is_real = !shared.config.clock.is_virtual();
@@ -193,8 +178,8 @@ pub(crate) fn run(shared: &Shared) {
             shared.stacks.trim_by_time(now);
         }
         is_wake_late = shared.look_after_wakes(is_wake_late);
-        monitor.next_look_ns.store(next, Ordering::Relaxed);
-        let wait = Duration::from_nanos(next.saturating_sub(clock::now_ns()));
+        let until = monitor.next_look.end_look(next);
+        let wait = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
         monitor.parker.park(Some(wait.max(TICK_MIN)));
     }
     shared.close_errands();
@@ -399,11 +384,9 @@ mod tests {
         let may_ask = thread::spawn(|| host::ask_for_short_turns(TURN_NS));
         let may_ask = may_ask.join().unwrap();
         let scheduler = started(1, "short");
-        let monitor = &scheduler.shared().monitor;
+        let next_look = &scheduler.shared().monitor.next_look;
         // Its first look comes afterwards.
-        while monitor.next_look_ns.load(Ordering::SeqCst) >= LOOKS
-            && monitor.is_dormant.load(Ordering::SeqCst) == 0
-        {
+        while next_look.until().is_none() && !next_look.is_dormant() {
             thread::yield_now();
         }
         assert_eq!(host::has_asked_for_short_turns("short-mon"), Some(may_ask));

@@ -146,8 +146,14 @@ impl Shared {
         if !self.config.preemptive {
             return;
         }
+        // Who is between two coroutines may have just found something else, and
+        // cannot be asked yet. One load for both: it may begin to run meanwhile.
+        let mut is_any_between = false;
         let running = self.vcpus.iter().filter_map(|vcpu| {
-            let running = vcpu.running_level()?;
+            let Some(running) = vcpu.running_level() else {
+                is_any_between |= !vcpu.is_asleep();
+                return None;
+            };
             self.policy
                 .preempts(level, running)
                 .then_some((running, vcpu))
@@ -156,9 +162,8 @@ impl Shared {
         if let Some((_, vcpu)) = asked {
             vcpu.ask(HIGHER);
         }
-        // Or all have just found something to run: then there is nobody to ask
-        // yet.
-        if asked.is_some() || level == Priority::RealTime {
+        // Where all run `RealTime` there is nothing to expect.
+        if asked.is_some() || (is_any_between && level == Priority::RealTime) {
             self.expect_an_answer();
         }
     }
@@ -180,7 +185,8 @@ impl Shared {
         if is_asked {
             vcpu.ask(HIGHER);
         }
-        if is_asked || (running.is_none() && level == Priority::RealTime) {
+        let is_between = running.is_none() && !vcpu.is_asleep();
+        if is_asked || (is_between && level == Priority::RealTime) {
             self.expect_an_answer();
         }
     }
@@ -189,6 +195,56 @@ impl Shared {
     pub(crate) fn preempt_all(&self, why: u32) {
         for vcpu in &self.vcpus {
             vcpu.ask(why);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig};
+
+    /// As two that wake each other, on vCPUs that run nothing else.
+    #[test]
+    fn among_real_time_alone_the_monitor_expects_nothing() {
+        const RUNS: u64 = 1 << 8;
+        let running = |level: Priority| RUNS | (level.level() as u64 + 1);
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 2,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        let shared = scheduler.shared();
+        let next_look = &shared.monitor.next_look;
+        let expects_when = |runs: [u64; 2], is_asleep: [u8; 2]| {
+            for (vcpu, (runs, is_asleep)) in
+                shared.vcpus.iter().zip(runs.into_iter().zip(is_asleep))
+            {
+                vcpu.running.store(runs, Ordering::SeqCst);
+                vcpu.is_asleep.store(is_asleep, Ordering::SeqCst);
+            }
+            let expects_after = |preempt: &dyn Fn()| {
+                next_look.begin_look();
+                let until = next_look.end_look(u64::MAX);
+                preempt();
+                next_look.until() != Some(until)
+            };
+            [
+                expects_after(&|| shared.preempt_for(Priority::RealTime)),
+                expects_after(&|| shared.preempt_vcpu_for(1, Priority::RealTime)),
+            ]
+        };
+        let (real, low) = (running(Priority::RealTime), running(Priority::Low));
+        assert_eq!(expects_when([real, real], [0, 0]), [false, false]);
+        assert_eq!(expects_when([real, RUNS], [0, 1]), [false, false], "asleep");
+        // One of them may be about to run something else.
+        assert_eq!(expects_when([real, RUNS], [0, 0]), [true, true]);
+        assert_eq!(expects_when([real, low], [0, 0]), [true, true]);
+        assert_eq!(expects_when([low, real], [0, 0]), [true, false]);
+        for vcpu in &shared.vcpus {
+            vcpu.running.store(RUNS, Ordering::SeqCst);
+            vcpu.is_asleep.store(1, Ordering::SeqCst);
         }
     }
 }

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use crate::coroutine::{Coroutine, CoroutineId};
 use crate::host;
 use crate::scheduler::Shared;
-use crate::vcpu::Grip;
+use crate::vcpu::{Grip, NextSeen};
 
 /// Coroutines of one spawn site that kept others waiting for longer than a
 /// slice, without answering the preempt word. All fields but `count` and
@@ -39,7 +39,7 @@ pub struct Stall {
     /// The vCPU at which it was.
     pub vcpu: usize,
     /// What became of the vCPU.
-    pub outcome: StallOutcome,
+    pub end: StallEnd,
     /// How long its turn had lasted by then.
     pub ran: Duration,
     /// What its thread was doing then.
@@ -56,7 +56,7 @@ pub struct Stall {
 /// What became of the vCPU of a coroutine that kept others waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum StallOutcome {
+pub enum StallEnd {
     /// Another thread has it.
     HandedOff,
     /// Nothing: a started stack keeps its thread there.
@@ -95,7 +95,7 @@ impl fmt::Display for Stall {
         write!(
             f,
             " from others for {:?} {}; {}",
-            self.ran, self.doing, self.outcome
+            self.ran, self.doing, self.end
         )?;
         if self.count > 1 {
             write!(f, " ({} times so far)", self.count)?;
@@ -107,7 +107,7 @@ impl fmt::Display for Stall {
     }
 }
 
-impl fmt::Display for StallOutcome {
+impl fmt::Display for StallEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::HandedOff => "another thread goes on there",
@@ -131,7 +131,8 @@ impl fmt::Display for Doing {
     }
 }
 
-/// See the module.
+/// See the module. The monitor takes the lock, so no weak thread does but where
+/// its coroutine asks for all stalls: the host may let it wait inside.
 #[derive(Debug, Default)]
 pub(crate) struct Stalls(Mutex<Table>);
 
@@ -141,14 +142,22 @@ struct Table {
     sites: Vec<Site>,
     /// Of each vCPU, up to the last that had any, which run was noted last and as
     /// what: the monitor sees one that keeps its vCPU again and again.
-    noted: Vec<Option<(u64, StallOutcome)>>,
+    noted: Vec<Option<(u64, StallEnd)>>,
 }
 
+/// Its stall's `next_seen` is what was said before the last one was asked.
 #[derive(Debug)]
 struct Site {
     stall: Stall,
-    /// Who was asked last to say where it is.
-    asked: Option<CoroutineId>,
+    /// Where says it who was asked last.
+    asked: Option<Arc<NextSeen>>,
+}
+
+impl Site {
+    fn next_seen(&self) -> Option<Arc<Backtrace>> {
+        let said = self.asked.as_ref().and_then(|asked| asked.get());
+        said.or(self.stall.next_seen.as_ref()).cloned()
+    }
 }
 
 /// A stall as the monitor sees it.
@@ -159,7 +168,7 @@ pub(crate) struct Seen {
     pub(crate) running: u64,
     pub(crate) id: CoroutineId,
     pub(crate) ran: Duration,
-    pub(crate) outcome: StallOutcome,
+    pub(crate) end: StallEnd,
 }
 
 impl Table {
@@ -168,16 +177,16 @@ impl Table {
         if self.noted.len() <= seen.vcpu {
             self.noted.resize(seen.vcpu + 1, None);
         }
-        let noted = self.noted[seen.vcpu].replace((seen.running, seen.outcome));
+        let noted = self.noted[seen.vcpu].replace((seen.running, seen.end));
         let is_same_run = noted.is_some_and(|(running, _)| running == seen.running);
-        if is_same_run && noted.is_some_and(|(_, outcome)| outcome == seen.outcome) {
+        if is_same_run && noted.is_some_and(|(_, end)| end == seen.end) {
             return;
         }
         let spawned_at = coroutine.task().header().spawned_at;
         let mut sites = self.sites.iter_mut();
         let site = sites.find(|site| site.stall.spawned_at == spawned_at);
         let before = site.as_ref().map_or(0, |site| site.stall.count);
-        let next_seen = site.as_ref().and_then(|site| site.stall.next_seen.clone());
+        let next_seen = site.as_ref().and_then(|site| site.next_seen());
         let stall = Stall {
             spawned_at,
             // It was kept at first, and has lost its vCPU now.
@@ -185,20 +194,18 @@ impl Table {
             id: seen.id,
             name: coroutine.name().map(str::to_owned),
             vcpu: seen.vcpu,
-            outcome: seen.outcome,
+            end: seen.end,
             ran: seen.ran,
             doing: grip.thread().map_or(Doing::Unknown, host::doing),
             next_seen,
         };
-        let is_asked = seen.outcome == StallOutcome::HandedOff && stall.count.is_power_of_two();
-        let asked = is_asked.then_some(seen.id);
-        if is_asked {
-            grip.ask_where();
-        }
+        let is_asked = seen.end == StallEnd::HandedOff && stall.count.is_power_of_two();
+        let asked = is_asked.then(|| grip.ask_where());
         match site {
             Some(site) => {
                 site.stall = stall;
-                site.asked = asked.or(site.asked);
+                // Who was asked before may say it still, unless another one is.
+                site.asked = asked.or_else(|| site.asked.take());
             }
             None => self.sites.push(Site { stall, asked }),
         }
@@ -208,7 +215,11 @@ impl Table {
 impl Stalls {
     pub(crate) fn all(&self) -> Vec<Stall> {
         let table = self.0.lock();
-        table.sites.iter().map(|site| site.stall.clone()).collect()
+        let stall = |site: &Site| Stall {
+            next_seen: site.next_seen(),
+            ..site.stall.clone()
+        };
+        table.sites.iter().map(stall).collect()
     }
 }
 
@@ -221,16 +232,45 @@ impl Shared {
         };
         self.stalls.0.lock().note(seen, &coroutine, grip);
     }
+}
 
-    /// The coroutine that was asked says where it is. On its thread, which has
-    /// lost its vCPU: nobody waits for this.
-    #[cold]
-    pub(crate) fn say_where(&self, id: CoroutineId) {
-        let backtrace = Arc::new(Backtrace::force_capture());
-        let mut table = self.stalls.0.lock();
-        // Unless another one of the site was asked since.
-        if let Some(site) = table.sites.iter_mut().find(|site| site.asked == Some(id)) {
-            site.stall.next_seen = Some(backtrace);
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::{CoroutineScheduler, SchedulerConfig, checkpoint};
+
+    /// The host may let a weak thread wait wherever it is. Where it says where it
+    /// is, and where it ends its poll, the monitor does not wait for it.
+    #[test]
+    fn a_weak_thread_says_where_it_is_without_the_tables_lock() {
+        crate::watchdog::end_if_it_hangs();
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stop);
+        let late = scheduler.spawn(async move {
+            while !stops.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            checkpoint().await;
+        });
+        scheduler.spawn(async {}).unwrap().join().unwrap();
+        while scheduler.stalls().is_empty() {
+            std::thread::yield_now();
         }
+        let table = scheduler.shared().stalls.0.lock();
+        stop.store(true, Ordering::Relaxed);
+        late.unwrap().join().unwrap();
+        drop(table);
+        let stall = &scheduler.stalls()[0];
+        assert_eq!(stall.end, StallEnd::HandedOff);
+        assert!(stall.next_seen.is_some(), "{stall}");
     }
 }

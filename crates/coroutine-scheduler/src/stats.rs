@@ -130,9 +130,10 @@ pub struct VCPUStats {
     pub busy_time: Duration,
     /// Time asleep or in search of work.
     pub idle_time: Duration,
-    /// Times it took work from another vCPU.
+    /// Times it took work from another vCPU, having none as urgent.
     pub steals: u64,
-    /// Coroutines that came that way.
+    /// Coroutines that came from other vCPUs' queues: by `steals`, and by
+    /// evening out queues while it has work itself, which those do not count.
     pub stolen_coroutines: u64,
     /// Times it fell asleep.
     pub parks: u64,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use common::{oversubscribed, started};
 use coroutine_scheduler::trace::chrome_trace;
@@ -131,10 +131,10 @@ fn a_vcpu_shows_what_it_runs_and_what_waits_there() {
         let here = SpawnOptions::new().pinned_to(1);
         scheduler.spawn_with(here, body).unwrap()
     };
-    let waits = SpawnOptions::new().pinned_to(1).name("waits");
+    let waits = SpawnOptions::new().pinned_to(1);
     let _waits = scheduler.spawn_with(waits, yield_now()).unwrap();
     let _elsewhere = scheduler.spawn_with(SpawnOptions::new().pinned_to(0), yield_now());
-    assert_eq!((vcpu.ready_count(), vcpu.ready().len()), (2, 2));
+    assert_eq!(vcpu.ready_count(), 2);
     while !looks.is_finished() {
         scheduler.run_one().unwrap();
     }
@@ -143,8 +143,6 @@ fn a_vcpu_shows_what_it_runs_and_what_waits_there() {
         (state, current, n_ready),
         (VcpuState::Running, Some(looks.id()), 1)
     );
-    let ready = vcpu.ready();
-    assert_eq!(ready[0].name.as_deref(), Some("waits"));
     assert_eq!((vcpu.stats().executions, vcpu.info().id), (1, 1));
     let info = scheduler.vcpus()[1];
     assert_eq!((info.id, info.coroutine_count), (1, vcpu.ready_count()));
@@ -184,38 +182,42 @@ fn a_context_is_there_for_others_while_its_coroutine_does_not_run() {
     assert!(!save_context(&[1]), "outside of coroutines");
 }
 
-/// What is loaded from one that is paused is what it was at that safepoint.
+/// What is loaded from one that is paused is what it was at that safepoint: it
+/// itself says what it was when it goes on.
 #[test]
 fn a_paused_coroutine_shows_the_state_it_goes_on_from() {
     let scheduler = started(oversubscribed(2));
-    let body = async {
+    let (sender, went_on_from) = mpsc::channel();
+    let body = async move {
         let mut n = 0_u64;
         loop {
             n += 1;
             if is_preempted() {
-                save_context(&n.to_le_bytes());
+                assert!(save_context(&n.to_le_bytes()));
                 checkpoint().await;
-                // Nobody else changes it.
-                save_context(&n.to_le_bytes());
+                sender.send(n).unwrap();
             }
         }
     };
     let options = SpawnOptions::new().keeps_context();
     let counts = scheduler.spawn_with(options, body).unwrap();
-    let mut last = 0;
     let mut n_looks = 0;
     while n_looks < 50 {
         scheduler.pause_coroutine(counts.id()).unwrap();
         while counts.state() != CoroutineState::Suspended {
             std::thread::yield_now();
         }
-        if let Ok(bytes) = counts.load_context() {
-            assert_eq!(counts.load_context().as_ref(), Ok(&bytes));
-            let n = u64::from_le_bytes(bytes.try_into().unwrap());
-            assert!(n >= last, "{n} after {last}");
-            (last, n_looks) = (n, n_looks + 1);
-        }
+        // What it went on from before: turns that it gave up needlessly.
+        went_on_from.try_iter().for_each(drop);
+        let shown = counts.load_context();
+        assert_eq!(counts.load_context(), shown);
         counts.resume().unwrap();
+        // Unless it was paused before it began.
+        if let Ok(bytes) = shown {
+            let n = u64::from_le_bytes(bytes.try_into().unwrap());
+            assert_eq!(went_on_from.recv().unwrap(), n);
+            n_looks += 1;
+        }
     }
     counts.abort().unwrap();
     assert!(counts.join().unwrap_err().is_cancelled());

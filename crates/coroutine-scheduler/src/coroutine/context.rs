@@ -15,7 +15,7 @@
 //! let counts = scheduler.spawn_with(options, async {
 //!     for n in 1_u64.. {
 //!         if is_preempted() {
-//!             save_context(&n.to_le_bytes());
+//!             assert!(save_context(&n.to_le_bytes()), "it keeps one");
 //!             checkpoint().await;
 //!         }
 //!     }
@@ -56,6 +56,7 @@ impl Clone for Place {
 /// will make way, or before it waits. Costs a lock and a copy. `false` if it is
 /// kept nowhere: the coroutine was spawned without
 /// [`keeps_context`](crate::SpawnOptions::keeps_context), or this is none.
+#[must_use = "false: it is kept nowhere"]
 pub fn save_context(context: &[u8]) -> bool {
     let task = vcpu::on_current(|local| local.task.get()).flatten();
     let place = task.as_ref().and_then(|task| task.header().context());

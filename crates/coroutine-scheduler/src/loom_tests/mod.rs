@@ -8,6 +8,7 @@ mod task;
 mod inbox;
 mod idle;
 mod handoff;
+mod monitor;
 mod shutdown;
 
 use crate::sync::{AtomicU32, Ordering};

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use super::SchedulerHandle;
 use super::shared::Shared;
-use crate::coroutine::{Coroutine, CoroutineInfo};
+use crate::clock;
+use crate::coroutine::Coroutine;
 use crate::stats::{VCPUStats, VCpuInfo, VcpuState};
 use crate::vcpu::Vcpu;
-use crate::{CoroutineState, clock};
 
 /// One vCPU: a view, by [`SchedulerHandle::vcpu`], that asks anew each time.
 /// Clones are the same vCPU. What it says has been true at some moment of the
@@ -61,20 +61,11 @@ impl VCPU {
         runs_here.then_some(coroutine)
     }
 
-    /// How many are ready in its queues, what it runs not counted.
+    /// How many are ready in its queues, what it runs not counted. Which ones is
+    /// not said: they may change vCPU at any moment, without a note in each.
     #[must_use]
     pub fn ready_count(&self) -> usize {
         self.vcpu().n_ready()
-    }
-
-    /// Those that are ready in its queues, in no order. Looks at every coroutine
-    /// of the scheduler: for reports.
-    #[must_use]
-    pub fn ready(&self) -> Vec<CoroutineInfo> {
-        let all = self.scheduler.coroutines().into_iter();
-        all.filter(|info| info.state == CoroutineState::Ready)
-            .filter(|info| info.assigned_vcpu == Some(self.index))
-            .collect()
     }
 
     /// What it has done since it started.

@@ -724,11 +724,13 @@ impl Local<'_> {
     fn end_as_weak(&self, task: TaskRef, seen: u64, has_ended: bool, ran: u64) {
         let header = task.header();
         let shared = self.shared();
-        // First: who goes on with the task may look.
-        shared.note_unstuck(header.id());
-        // What follows takes locks that others need. (Refused, it is as before;
-        // the thread sees to that when it is done here.)
+        // First: what follows takes locks that others need, the monitor's
+        // included. (Refused, it is as before; the thread sees to that when it is
+        // done here.)
+        self.grip().wait_until_settled();
         let _is_restored = shared.restore_standing();
+        // Before anybody goes on with the task, who may look.
+        shared.note_unstuck(header.id());
         shared.handoffs.n_weak.fetch_sub(1, Ordering::SeqCst);
         self.task.set(None);
         header.note_run(self.charged.get(), ran);

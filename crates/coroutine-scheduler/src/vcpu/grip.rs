@@ -34,9 +34,10 @@
 //!   takes a vCPU has seen `busy` 0 with acquire ordering, so what the old
 //!   holder did to the core has happened before.
 
+use std::backtrace::Backtrace;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32 as Word};
+use std::sync::{Arc, OnceLock};
 
 use super::core::Core;
 use super::idle::IdleSet;
@@ -69,7 +70,15 @@ pub(crate) struct Grip {
     pub(crate) thread: AtomicI32,
     /// The coroutine is asked to say where it is: see `stall`.
     is_asked_where: AtomicBool,
+    /// What it said.
+    next_seen: Arc<NextSeen>,
+    /// Who took the vCPU has changed the standing of the thread, if it will.
+    is_settled: OnceLock<()>,
 }
+
+/// Where a coroutine was that had lost its vCPU: shared between its thread and
+/// the table of stalls, for its thread should hold no lock of that.
+pub(crate) type NextSeen = OnceLock<Arc<Backtrace>>;
 
 impl Grip {
     /// Of a thread that is between polls.
@@ -80,6 +89,8 @@ impl Grip {
             preempt: Word::new(0),
             thread: AtomicI32::new(0),
             is_asked_where: AtomicBool::new(false),
+            next_seen: Arc::default(),
+            is_settled: OnceLock::new(),
         }
     }
 
@@ -89,9 +100,29 @@ impl Grip {
         (thread != 0).then_some(thread)
     }
 
-    /// Who has just lost the vCPU should say where it is.
-    pub(crate) fn ask_where(&self) {
+    /// Who has just lost the vCPU should say where it is, and says it there.
+    pub(crate) fn ask_where(&self) -> Arc<NextSeen> {
         self.is_asked_where.store(true, Ordering::Relaxed);
+        Arc::clone(&self.next_seen)
+    }
+
+    /// Says so. For the thread, which may be weak: holds no lock of ours.
+    #[cold]
+    pub(crate) fn say_where(&self) {
+        // A vCPU is lost once: nobody has said so before.
+        let _ = self.next_seen.set(Arc::new(Backtrace::force_capture()));
+    }
+
+    /// The thread, which has lost the vCPU, keeps the standing that it has now.
+    pub(crate) fn settle_standing(&self) {
+        // Once, as the vCPU is lost once.
+        let _ = self.is_settled.set(());
+    }
+
+    /// Waits for that: what the thread then does to its standing lasts. Holds
+    /// nothing that others wait for.
+    pub(crate) fn wait_until_settled(&self) {
+        self.is_settled.wait();
     }
 
     /// Whether this thread, the holder, should say where it is; once.

@@ -22,7 +22,7 @@ use crate::coroutine::CoroutineId;
 use crate::host::{self, Standing};
 use crate::preempt;
 use crate::scheduler::Shared;
-use crate::stall::StallOutcome;
+use crate::stall::StallEnd;
 
 /// Weak threads at once, for each vCPU.
 const WEAK_PER_VCPU: usize = 4;
@@ -190,10 +190,10 @@ impl Shared {
         let Some(grip) = vcpu.holder.lock().grip.clone() else {
             return false;
         };
-        let note = |outcome| {
+        let note = |end| {
             let id = CoroutineId(vcpu.running_id.load(Ordering::Relaxed));
             if vcpu.running.load(Ordering::SeqCst) == running {
-                self.note_stall(&grip, vcpu.stall(index, running, id, outcome));
+                self.note_stall(&grip, vcpu.stall(index, running, id, end));
             }
             false
         };
@@ -201,7 +201,7 @@ impl Shared {
         // again below, where the holder cannot start one unseen.)
         let has_stacks = || vcpu.n_stacks.load(Ordering::Acquire) != 0;
         if has_stacks() {
-            return note(StallOutcome::KeptByStack);
+            return note(StallEnd::KeptByStack);
         }
         let spare = match self.admit_spare() {
             Ok(spare) => spare,
@@ -212,21 +212,16 @@ impl Shared {
             id = vcpu.running_id.load(Ordering::Relaxed);
             vcpu.running.load(Ordering::SeqCst) == running && !has_stacks()
         };
-        let stall = |id| vcpu.stall(index, running, CoroutineId(id), StallOutcome::HandedOff);
-        // Held until the thread is what weak ones are: should its poll end
-        // meanwhile, it waits for this in `note_unstuck`, and becomes what it
-        // was only afterwards.
-        let mut stuck = self.handoffs.stuck.lock();
+        let stall = |id| vcpu.stall(index, running, CoroutineId(id), StallEnd::HandedOff);
         let take = grip.take(&self.idle, is_still);
         if take == Take::Refused {
             self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
         }
         if take != Take::Taken {
-            drop(stuck);
             self.keep_spare(spare);
-            return take == Take::Refused && note(StallOutcome::KeptByHost);
+            return take == Take::Refused && note(StallEnd::KeptByHost);
         }
-        stuck.push(CoroutineId(id));
+        self.handoffs.stuck.lock().push(CoroutineId(id));
         let seen = stall(id);
         let thread = grip.thread.load(Ordering::Relaxed);
         // Refused by a filter or a limit: it then competes as an equal.
@@ -236,7 +231,8 @@ impl Shared {
             WeakClass::Same => true,
         };
         self.hand_to(vcpu, index, spare);
-        drop(stuck);
+        // Should its poll have ended meanwhile, it has waited for this.
+        grip.settle_standing();
         // At last: others wait for the vCPU.
         self.note_stall(&grip, seen);
         true
@@ -248,6 +244,7 @@ impl Shared {
         // so would be the threads that it makes.
         if let Some(spare) = grip.give_away(&self.idle, || self.admit_spare().ok()) {
             self.hand_to(&self.vcpus[index], index, spare);
+            grip.settle_standing();
         }
     }
 
@@ -273,13 +270,13 @@ impl Shared {
 
     /// A thread for a vCPU, unless there are too many weak ones already or none
     /// is to be had: then the refusal is counted.
-    fn admit_spare(&self) -> Result<Arc<Spare>, StallOutcome> {
+    fn admit_spare(&self) -> Result<Arc<Spare>, StallEnd> {
         let limit = WEAK_PER_VCPU * self.vcpus.len();
         let spare = if self.handoffs.n_weak.load(Ordering::SeqCst) < limit {
-            self.find_spare().ok_or(StallOutcome::KeptByHost)
+            self.find_spare().ok_or(StallEnd::KeptByHost)
         } else {
             self.handoffs.n_limit_hits.fetch_add(1, Ordering::Relaxed);
-            Err(StallOutcome::KeptByLimit)
+            Err(StallEnd::KeptByLimit)
         };
         if spare.is_err() {
             self.handoffs.n_refused.fetch_add(1, Ordering::Relaxed);
@@ -400,6 +397,8 @@ impl Drop for Bomb {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
+    use rustix::process::getpriority_process;
+
     use super::*;
     use crate::{CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, spawn, yield_now};
 
@@ -413,6 +412,66 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whether this host lets a thread rise again that it has made nicer.
+    fn may_rise() -> bool {
+        let rises = || {
+            let own = Standing::own().unwrap();
+            setpriority_process(None, WEAK_NICE).unwrap();
+            own.restore(Standing::own().unwrap())
+        };
+        thread::spawn(rises).join().unwrap()
+    }
+
+    /// Otherwise the monitor, which takes that lock, may wait for a thread that
+    /// the host lets wait.
+    #[test]
+    fn a_weak_thread_rises_before_it_takes_a_lock_of_the_monitors() {
+        crate::watchdog::end_if_it_hangs();
+        let scheduler = CoroutineScheduler::new(SchedulerConfig {
+            vcpu_count: 1,
+            oversubscribe: true,
+            ..SchedulerConfig::default()
+        })
+        .unwrap();
+        scheduler.start().unwrap();
+        let shared = scheduler.shared();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stop);
+        let (sender, receiver) = mpsc::channel();
+        let hog = scheduler.spawn(async move {
+            let thread = rustix::thread::gettid();
+            sender.send((thread, getpriority_process(None))).unwrap();
+            while !stops.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let (weak, own) = receiver.recv().unwrap();
+        scheduler.spawn(async {}).unwrap().join().unwrap();
+        while getpriority_process(Some(weak)) != Ok(WEAK_NICE) {
+            thread::yield_now();
+        }
+        let stuck = loop {
+            let stuck = shared.handoffs.stuck.lock();
+            if !stuck.is_empty() {
+                break stuck;
+            }
+        };
+        stop.store(true, Ordering::Relaxed);
+        // Else nothing can be seen of it.
+        let may_rise = may_rise();
+        while may_rise && getpriority_process(Some(weak)) != own {
+            thread::yield_now();
+        }
+        assert_eq!(
+            *stuck,
+            [hog.as_ref().unwrap().id()],
+            "it waits for the lock"
+        );
+        drop(stuck);
+        hog.unwrap().join().unwrap();
+        assert!(scheduler.stuck().is_empty());
     }
 
     #[test]

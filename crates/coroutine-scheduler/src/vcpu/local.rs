@@ -119,10 +119,8 @@ impl<'a> Local<'a> {
     /// The coroutine calls the scheduler: if it was asked to, it says where.
     #[inline]
     pub(crate) fn say_where(&self) {
-        if self.grip.takes_ask_where()
-            && let Some(task) = self.task.get()
-        {
-            self.shared.say_where(task.header().id());
+        if self.grip.takes_ask_where() && self.task.get().is_some() {
+            self.grip.say_where();
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::clock::{self, Clock};
 use crate::coroutine::CoroutineId;
 use crate::level::LevelSet;
 use crate::scheduler::Shared;
-use crate::stall::{Seen, StallOutcome};
+use crate::stall::{Seen, StallEnd};
 use crate::stats::{Counters, VcpuState};
 use crate::sync::{Stealer, order_of_accesses};
 use crate::task::TaskRef;
@@ -57,7 +57,7 @@ use inbox::Inbox;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
-pub(crate) use grip::{CoreCell, Grip, Holder, Take};
+pub(crate) use grip::{CoreCell, Grip, Holder, NextSeen, Take};
 pub(crate) use local::{
     Local, Turn, employer, end_turn, enter, is_needed_by, is_on_vcpu, may_suspend, on_current,
     on_current_shared, on_local, work_for,
@@ -194,7 +194,7 @@ impl Vcpu {
     }
 
     /// What the monitor sees of a coroutine that runs here and makes no way.
-    fn stall(&self, index: usize, running: u64, id: CoroutineId, outcome: StallOutcome) -> Seen {
+    fn stall(&self, index: usize, running: u64, id: CoroutineId, end: StallEnd) -> Seen {
         let start = self.slice_start_ticks.load(Ordering::Relaxed);
         let ran_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(start));
         Seen {
@@ -202,7 +202,7 @@ impl Vcpu {
             running,
             id,
             ran: Duration::from_nanos(ran_ns),
-            outcome,
+            end,
         }
     }
 
@@ -244,10 +244,15 @@ impl Vcpu {
         Some(Priority::ALL[usize::try_from(byte.checked_sub(1)?).ok()?])
     }
 
+    /// Whether it sleeps, or has been woken and has not noticed yet.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.is_asleep.load(Ordering::Relaxed) != 0
+    }
+
     pub(crate) fn state(&self) -> VcpuState {
         if self.running_level().is_some() {
             VcpuState::Running
-        } else if self.is_asleep.load(Ordering::Relaxed) != 0 {
+        } else if self.is_asleep() {
             VcpuState::Idle
         } else {
             VcpuState::Waiting
@@ -407,7 +412,10 @@ pub(crate) fn timer_came_first(deadline_ns: u64) {
             // Whoever has the vCPU now may sleep over it.
             local.shared().wake_vcpu(local.index());
         }
-        local.shared().monitor.expect_by(deadline_ns);
+        // The monitor goes by the host's clock, and has no say in others.
+        if !local.shared().config.clock.is_virtual() {
+            local.shared().monitor.expect_by(deadline_ns);
+        }
     });
 }
 
