@@ -288,13 +288,16 @@ fn names_of_files_are_escaped_in_messages() {
 /// and kernel refuse before any code of ours runs is theirs.
 #[test]
 fn limits_too_small_to_begin_with_are_refused_with_a_message() {
+    const COUNTED: &str = "LLVM_PROFILE_FILE";
     let run = |limit: &str| {
         let output = Command::new("sh")
             .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
             .arg(env!("CARGO_BIN_EXE_hartloom"))
             .args(["run", "../../benches/guests/bin/hello.elf", "1"])
-            // It stands on the stack.
+            // It stands on the stack. Where lines are counted, they are counted
+            // where this says.
             .env_clear()
+            .envs(std::env::var_os(COUNTED).map(|file| (COUNTED, file)))
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
