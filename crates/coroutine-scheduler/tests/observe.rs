@@ -210,7 +210,13 @@ fn a_paused_coroutine_shows_the_state_it_goes_on_from() {
         // What it went on from before: turns that it gave up needlessly.
         went_on_from.try_iter().for_each(drop);
         let shown = counts.load_context();
-        assert_eq!(counts.load_context(), shown);
+        // Or it had just begun its turn as it was paused, and runs to its next
+        // safepoint.
+        let again = counts.load_context();
+        assert!(
+            again == shown || again.is_err(),
+            "{again:?} after {shown:?}"
+        );
         counts.resume().unwrap();
         // Unless it was paused before it began.
         if let Ok(bytes) = shown {

@@ -493,11 +493,18 @@ impl Local<'_> {
                 Steal::Retry => {}
             }
         };
-        let task = task.or_else(|| from.inbox.steal_into(deque, level))?;
+        let task = task.or_else(|| from.inbox.steal_into(deque, level));
+        let Some(task) = task else {
+            self.unmark(level);
+            return None;
+        };
         self.note_stolen(level, before, 1);
         // Half of them, which takes several batches: who takes little of much is
         // soon back.
         self.take_over(from, level, from.stealers[index].len() / 2);
+        if deque.is_empty() {
+            self.unmark(level);
+        }
         Some(task)
     }
 
