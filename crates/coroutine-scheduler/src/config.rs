@@ -61,7 +61,9 @@ pub struct SchedulerConfig {
     /// its body.
     pub max_coroutines: usize,
     /// Coroutines ready at once, as far as spawning is concerned: a spawn
-    /// beyond it is refused, a wake never is. Default: `max_coroutines`.
+    /// beyond it is refused, a wake or `schedule` never is. Those paused or
+    /// aborted in a queue count until it is their turn; spawns at the same moment
+    /// may exceed it by their number. Default: `max_coroutines`.
     pub ready_queue_size: usize,
     /// How long a coroutine keeps its vCPU while others of its level wait, if
     /// its body polls the preempt word. Default 1 ms. Shorter slices answer
@@ -89,7 +91,7 @@ pub struct SchedulerConfig {
     pub fairness: Fairness,
     /// Runs that each vCPU remembers for
     /// [`trace`](crate::SchedulerHandle::trace); 32 bytes each and a few
-    /// nanoseconds a run. Default 0: off.
+    /// nanoseconds a run. At most 16,777,216. Default 0: off.
     pub trace_runs: usize,
     /// Stacks of stackful coroutines: how large, how many, how kept.
     pub stacks: StackConfig,
@@ -98,6 +100,9 @@ pub struct SchedulerConfig {
     /// Threads are called this, a dash and a number. Default `vcpu`.
     pub thread_name: String,
 }
+
+/// Half a gigabyte for each vCPU.
+const TRACE_RUNS_MAX: usize = 1 << 24;
 
 impl Default for SchedulerConfig {
     fn default() -> SchedulerConfig {
@@ -172,6 +177,10 @@ impl SchedulerConfig {
             let expected = "above 0, at most 10 (0.3 is 30 %)".to_owned();
             return refuse("load_balance_threshold", &threshold, expected);
         }
+        if self.trace_runs > TRACE_RUNS_MAX {
+            let expected = format!("0 to {TRACE_RUNS_MAX}");
+            return refuse("trace_runs", &self.trace_runs, expected);
+        }
         if let Some((field, value, expected)) = self.stacks.first_bad_field() {
             return refuse(field, &value, expected.to_owned());
         }
@@ -205,6 +214,7 @@ mod tests {
         check(|c| c.max_coroutines = 0, "max_coroutines");
         check(|c| c.max_coroutines = usize::MAX, "max_coroutines");
         check(|c| c.ready_queue_size = 0, "ready_queue_size");
+        check(|c| c.trace_runs = usize::MAX, "trace_runs");
         check(|c| c.time_slice = Duration::ZERO, "time_slice");
         check(|c| c.time_slice = Duration::MAX, "time_slice");
         for threshold in [0.0, -1.0, f64::NAN, f64::INFINITY] {

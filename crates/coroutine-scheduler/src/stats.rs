@@ -222,8 +222,9 @@ pub struct SchedulerStats {
     pub load_balances: u64,
     /// Coroutines moved by it or by hand.
     pub migrations: u64,
-    /// Picks that left something more urgent waiting, in strict mode. On one
-    /// vCPU this is 0; with more, one pick per vCPU may overlap an arrival.
+    /// Picks that left something more urgent waiting, in strict mode: at most one
+    /// for each vCPU and arrival, that which the arrival overlaps. Among coroutines
+    /// of one vCPU that wake each other this is 0.
     pub priority_inversions: u64,
     /// `RealTime` coroutines that ran first after their deadline.
     pub deadline_misses: u64,

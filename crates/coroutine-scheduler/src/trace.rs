@@ -21,7 +21,8 @@ pub struct RunRecord {
     pub vcpu: usize,
     /// At which level.
     pub level: Priority,
-    /// When the run began, from the start of the scheduler.
+    /// When the run began, from the start of the scheduler: by the CPU's counter,
+    /// not the clock of [`now`](crate::now()), whose zero and rate are others.
     pub start: Duration,
     /// How long it took.
     pub duration: Duration,

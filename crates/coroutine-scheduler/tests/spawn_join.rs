@@ -277,6 +277,57 @@ fn limits_are_errors_that_name_them() {
     let _two = [0, 1].map(|_| scheduler.spawn(async {}).unwrap());
     let error = scheduler.spawn(async {}).unwrap_err();
     assert_eq!(error, SpawnError::ReadyQueueFull { limit: 2 });
+    // One that is made only is not ready.
+    let made = scheduler.create_coroutine(Priority::Normal, 0, async {});
+    scheduler.schedule(&made.unwrap()).unwrap();
+}
+
+/// However often whoever counts is interrupted.
+#[test]
+fn no_more_are_counted_as_ready_than_live() {
+    const N_YIELDERS: usize = 4;
+    let config = SchedulerConfig {
+        ready_queue_size: 2 * N_YIELDERS,
+        ..oversubscribed(1)
+    };
+    let scheduler = started(config);
+    for _ in 0..N_YIELDERS {
+        let yields = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        drop(scheduler.spawn(yields).unwrap());
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    let n_ready = scheduler.vcpu(0).unwrap().ready_count();
+                    assert!(n_ready <= N_YIELDERS, "{n_ready}");
+                }
+            });
+        }
+    });
+}
+
+/// Dead from the abort on, and ended once its body is gone.
+#[test]
+fn who_waits_for_an_aborted_one_waits_until_its_body_is_gone() {
+    let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+    let held = Arc::new(());
+    let holds = Arc::clone(&held);
+    let aborted = scheduler.spawn(async move {
+        let _holds = holds;
+        std::future::pending::<()>().await;
+    });
+    let aborted = aborted.unwrap();
+    aborted.abort().unwrap();
+    assert_eq!(aborted.state(), CoroutineState::Dead);
+    assert!(!aborted.is_finished() && !aborted.coroutine().is_finished());
+    scheduler.execute_coroutine(aborted.id()).unwrap();
+    assert!(aborted.is_finished() && aborted.coroutine().is_finished());
+    assert_eq!(Arc::strong_count(&held), 1);
 }
 
 #[test]

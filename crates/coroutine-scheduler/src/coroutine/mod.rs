@@ -11,7 +11,7 @@ pub use info::{CoroutineId, CoroutineInfo};
 
 use crate::error::ControlError;
 use crate::task::TaskRef;
-use crate::task::state::Then;
+use crate::task::state::{self, Then};
 use crate::{CoroutineState, Priority, clock, vcpu};
 
 /// A coroutine, from any thread, for as long as the handle lives: also after
@@ -60,6 +60,14 @@ impl Coroutine {
         self.task.header().info(clock::ticks_to_ns)
     }
 
+    /// Whether it has ended, in whichever way. One that was aborted is
+    /// [`Dead`](crate::CoroutineState::Dead) from then on, and ends when its body
+    /// has been dropped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.header().state.load() & state::DONE != 0
+    }
+
     /// Keeps it from running on: at once, or from its next safepoint if it
     /// runs now. Wakes that come meanwhile are kept. Pausing a paused one
     /// changes nothing.
@@ -81,7 +89,8 @@ impl Coroutine {
     }
 
     /// Ends it: its body is dropped, at once or from its next safepoint, and
-    /// its handle answers that it was cancelled.
+    /// its handle answers that it was cancelled, or what the body returns in the
+    /// very poll that is going on.
     ///
     /// The vCPU that drops the body does nothing else until its destructors
     /// are done, and no other thread takes it meanwhile, not even in

@@ -287,7 +287,7 @@ impl SchedulerHandle {
         let sum = |field: fn(&VCPUStats) -> u64| vcpus.iter().map(field).sum::<u64>();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SchedulerStats {
-            active_coroutines: shared.registry.count(),
+            active_coroutines: shared.registry.count_alive(),
             total_coroutines: shared.registry.n_added(),
             context_switches: sum(|v| v.context_switches),
             cpu_utilization: vcpus.iter().map(VCPUStats::utilization).sum::<f64>()

@@ -165,10 +165,9 @@ impl CoroutineScheduler {
         let start = std::time::Instant::now();
         let shared = self.shared();
         let coroutine = self.coroutine(id)?;
-        loop {
+        while !coroutine.is_finished() {
             let from = coroutine.state();
             match from {
-                crate::CoroutineState::Dead => break,
                 // Nobody will run it, however long this waits.
                 crate::CoroutineState::Created | crate::CoroutineState::Suspended => {
                     let to = crate::CoroutineState::Running;
@@ -177,8 +176,9 @@ impl CoroutineScheduler {
                 _ => {}
             }
             if !shared.phase.is_new() {
-                let has_ended = || coroutine.state() == crate::CoroutineState::Dead;
-                shared.watchers.wait(&shared.idle, has_ended);
+                shared
+                    .watchers
+                    .wait(&shared.idle, || coroutine.is_finished());
             } else if self.run_one().is_none() {
                 // What it waits for, a timer say, nobody else looks after.
                 thread::yield_now();

@@ -363,6 +363,17 @@ impl Shared {
         }
     }
 
+    /// How many are ready at one vCPU.
+    pub(super) fn n_ready_at(&self, id: usize) -> usize {
+        self.vcpus[id].n_ready().min(self.registry.count_alive())
+    }
+
+    /// How many are ready.
+    pub(super) fn n_ready(&self) -> usize {
+        let all = self.vcpus.iter().map(|vcpu| vcpu.n_ready());
+        all.sum::<usize>().min(self.registry.count_alive())
+    }
+
     pub(super) fn vcpu_stats(&self, id: usize) -> VCPUStats {
         self.vcpus[id]
             .counters

@@ -146,12 +146,10 @@ where
 {
     assert_vcpu(shared, &options);
     let config = &shared.config;
-    if config.ready_queue_size < config.max_coroutines {
-        let n_ready: usize = shared.vcpus.iter().map(|vcpu| vcpu.n_ready()).sum();
-        if n_ready >= config.ready_queue_size {
-            let limit = config.ready_queue_size;
-            return Err(SpawnError::ReadyQueueFull { limit });
-        }
+    let is_in_hand = state.is_new_in_hand();
+    let limit = config.ready_queue_size;
+    if is_in_hand && limit < config.max_coroutines && shared.n_ready() >= limit {
+        return Err(SpawnError::ReadyQueueFull { limit });
     }
     let here = vcpu::on_local(NonNull::from(shared), |local| local.index());
     let shard = here.unwrap_or_else(|| shared.place_of_others());
@@ -167,7 +165,6 @@ where
         is_pinned,
     };
     let level = shared.initial_level(priority);
-    let is_in_hand = state.is_new_in_hand();
     let make = || {
         let task = TaskRef::new(body, |vtable| {
             Header::new(

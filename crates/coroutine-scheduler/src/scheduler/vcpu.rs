@@ -65,7 +65,7 @@ impl VCPU {
     /// not said: they may change vCPU at any moment, without a note in each.
     #[must_use]
     pub fn ready_count(&self) -> usize {
-        self.vcpu().n_ready()
+        self.scheduler.shared.n_ready_at(self.index)
     }
 
     /// What it has done since it started.
@@ -96,7 +96,7 @@ pub(super) fn info(shared: &Shared, id: usize, now: u64) -> VCpuInfo {
         state: vcpu.state(),
         total_cycles: total,
         available_cycles: total.saturating_sub(busy),
-        coroutine_count: vcpu.n_ready(),
+        coroutine_count: shared.n_ready_at(id),
         utilization: shared.vcpu_stats(id).utilization(),
     }
 }

@@ -37,7 +37,7 @@ impl<T> JoinHandle<T> {
     /// Whether it has ended, in whichever way.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task().header().state.load() & state::DONE != 0
+        self.coroutine.is_finished()
     }
 
     /// Another handle of the coroutine, without its result.
@@ -56,7 +56,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     /// On a vCPU: that would keep it from running what is waited for. Await the
-    /// handle there.
+    /// handle there. And if a poll of the handle has given the result already.
     pub fn join(self) -> Result<T, JoinError> {
         assert!(
             !crate::vcpu::is_on_vcpu(),

@@ -213,9 +213,17 @@ impl Vcpu {
         }
     }
 
+    /// What is in its deques.
+    fn n_stealable(&self) -> usize {
+        // A length is the difference of two words, read one after the other: a
+        // reader that loses its CPU in between counts all that came meanwhile.
+        let len = |stealer: &Stealer<TaskRef>| stealer.len().min(stealer.len());
+        self.stealers.iter().map(len).sum()
+    }
+
     /// What is ready at it, as far as can be seen from outside.
     pub(crate) fn n_ready(&self) -> usize {
-        let deques: usize = self.stealers.iter().map(Stealer::len).sum();
+        let deques = self.n_stealable();
         let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
         let private = self.n_private.load(Ordering::Relaxed);
         deques + self.inbox.len() + pinned + self.realtime.lock().len() + private
@@ -223,7 +231,7 @@ impl Vcpu {
 
     /// The same and what it runs, without locks: for placing.
     pub(crate) fn load(&self) -> usize {
-        let deques: usize = self.stealers.iter().map(Stealer::len).sum();
+        let deques = self.n_stealable();
         let inboxes = self.inbox.marks().bits().count_ones() as usize;
         deques + inboxes + usize::from(self.running_level().is_some())
     }
