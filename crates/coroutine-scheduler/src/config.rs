@@ -35,11 +35,11 @@ pub enum WeakClass {
     /// go. For computations that take no locks: one that is held by such a
     /// thread on a busy host stalls all who need it, the allocator's included. So
     /// it is with the scheduler's own, which a spawn or a wake in that poll takes
-    /// for a moment. Where the host does not let it rise again (without `CAP_SYS_NICE` or
-    /// `RLIMIT_NICE` it does not), the thread ends its coroutine's turn idle as well,
-    /// under the scheduler's locks, and then itself; the next hand-off costs a
-    /// new one. Threads that the coroutine makes meanwhile stay idle. A
-    /// thread of a class that is not the host's ordinary one is left as it is.
+    /// for a moment. Where the host does not let it rise again (without
+    /// `CAP_SYS_NICE` or `RLIMIT_NICE` it does not), the thread ends its
+    /// coroutine's turn idle as well, under the scheduler's locks, and then
+    /// itself; the next hand-off costs a new one. Threads that the coroutine
+    /// makes meanwhile stay idle. A thread of a class that is not the host's ordinary one is left as it is.
     Idle,
     /// As an equal: for coroutines that hold locks the others need.
     Same,

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_is_not_runnable() {
-        crate::watchdog::end_if_it_hangs();
+        crate::common::watchdog::end_if_it_hangs();
         let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let waits = std::thread::spawn(move || {

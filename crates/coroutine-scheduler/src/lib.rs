@@ -117,9 +117,12 @@ pub fn charge(cycles: u64) -> Option<u64> {
     vcpu::charge(cycles)
 }
 
+// What tests beside the crate use is there for those in it, by the same name.
 #[cfg(test)]
-#[path = "../tests/common/watchdog.rs"]
-mod watchdog;
+extern crate self as coroutine_scheduler;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 #[cfg(all(loom, test))]
 mod loom_tests;
 

@@ -152,12 +152,13 @@ pub(crate) fn run(shared: &Shared) {
             for index in 0..seen.len() {
                 // Anew each time: one that was just taken goes to one of them.
                 let n_urgent = shared.n_urgent();
-                let n_coming = n_coming(shared, &seen, now, slice_ns);
                 // Those that stay here wait for nobody else.
                 let waits_here = shared.vcpus[index].pinned_levels().has(Priority::RealTime);
                 let urgency = Urgency {
                     waits: n_urgent > 0 || waits_here,
-                    may_take: n_urgent > n_coming || waits_here,
+                    // Who is coming matters only where somebody waits.
+                    may_take: waits_here
+                        || (n_urgent > 0 && n_urgent > n_coming(shared, &seen, now, slice_ns)),
                 };
                 is_any_urgent |= urgency.waits;
                 watch(shared, index, &mut seen[index], now, urgency);
@@ -186,10 +187,7 @@ pub(crate) fn run(shared: &Shared) {
 }
 
 fn all_sleep(shared: &Shared) -> bool {
-    shared
-        .vcpus
-        .iter()
-        .all(|vcpu| vcpu.is_asleep.load(Ordering::SeqCst) != 0)
+    shared.vcpus.iter().all(|vcpu| vcpu.is_asleep())
 }
 
 /// Asks a coroutine that was aborted or paused for a safepoint: who polls the
@@ -307,26 +305,21 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::common::{oversubscribed, started};
     use crate::{CoroutineScheduler, SchedulerConfig};
 
-    fn started(vcpu_count: usize, thread_name: &str) -> CoroutineScheduler {
-        crate::watchdog::end_if_it_hangs();
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count,
-            oversubscribe: true,
+    fn without_hand_off(vcpu_count: usize, thread_name: &str) -> CoroutineScheduler {
+        started(SchedulerConfig {
             hand_off: false,
             thread_name: thread_name.to_owned(),
-            ..SchedulerConfig::default()
+            ..oversubscribed(vcpu_count)
         })
-        .unwrap();
-        scheduler.start().unwrap();
-        scheduler
     }
 
     /// Work that wakes nobody, beside a sleeper that `spoil` is told of: the wake
     /// is late, and not lost.
     fn check_a_late_wake(spoil: impl Fn(&Shared, usize)) {
-        let scheduler = started(2, "late");
+        let scheduler = without_hand_off(2, "late");
         let shared = scheduler.shared();
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
@@ -343,7 +336,7 @@ mod tests {
                 .position(|v| v.running_level().is_some());
             if let Some(busy) = busy
                 && shared.idle.sleepers() == 1 << (1 - busy)
-                && shared.vcpus[1 - busy].is_asleep.load(Ordering::SeqCst) != 0
+                && shared.vcpus[1 - busy].is_asleep()
             {
                 break busy;
             }
@@ -383,7 +376,7 @@ mod tests {
     fn the_monitor_asks_for_short_turns() {
         let may_ask = thread::spawn(|| host::ask_for_short_turns(TURN_NS));
         let may_ask = may_ask.join().unwrap();
-        let scheduler = started(1, "short");
+        let scheduler = without_hand_off(1, "short");
         let next_look = &scheduler.shared().monitor.next_look;
         // Its first look comes afterwards.
         while next_look.until().is_none() && !next_look.is_dormant() {

@@ -24,10 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
+use crossbeam_utils::CachePadded;
+
 use crate::Priority;
 use crate::policy::Policy;
 use crate::scheduler::Shared;
-use crate::vcpu::{self, Turn};
+use crate::vcpu::{self, Turn, Vcpu};
 
 /// The slice is over.
 pub const SLICE: u32 = 1;
@@ -143,13 +145,22 @@ impl Shared {
     /// Asks the vCPU that runs the least urgent coroutine to make way for
     /// `level`, if the policy wants that.
     pub(crate) fn preempt_for(&self, level: Priority) {
+        self.preempt_among(&self.vcpus, level);
+    }
+
+    /// The same for what only one vCPU can run.
+    pub(crate) fn preempt_vcpu_for(&self, vcpu: usize, level: Priority) {
+        self.preempt_among(std::slice::from_ref(&self.vcpus[vcpu]), level);
+    }
+
+    fn preempt_among(&self, vcpus: &[CachePadded<Vcpu>], level: Priority) {
         if !self.config.preemptive {
             return;
         }
         // Who is between two coroutines may have just found something else, and
         // cannot be asked yet. One load for both: it may begin to run meanwhile.
         let mut is_any_between = false;
-        let running = self.vcpus.iter().filter_map(|vcpu| {
+        let running = vcpus.iter().filter_map(|vcpu| {
             let Some(running) = vcpu.running_level() else {
                 is_any_between |= !vcpu.is_asleep();
                 return None;
@@ -164,30 +175,9 @@ impl Shared {
         }
         // Where all run `RealTime` there is nothing to expect.
         if asked.is_some() || (is_any_between && level == Priority::RealTime) {
-            self.expect_an_answer();
-        }
-    }
-
-    /// Who does not answer soon loses its vCPU, and who was not asked is.
-    fn expect_an_answer(&self) {
-        let by_ns = crate::clock::now_ns() + crate::monitor::ANSWER_NS;
-        self.monitor.expect_by(by_ns);
-    }
-
-    /// The same for what only one vCPU can run.
-    pub(crate) fn preempt_vcpu_for(&self, vcpu: usize, level: Priority) {
-        if !self.config.preemptive {
-            return;
-        }
-        let vcpu = &self.vcpus[vcpu];
-        let running = vcpu.running_level();
-        let is_asked = running.is_some_and(|running| self.policy.preempts(level, running));
-        if is_asked {
-            vcpu.ask(HIGHER);
-        }
-        let is_between = running.is_none() && !vcpu.is_asleep();
-        if is_asked || (is_between && level == Priority::RealTime) {
-            self.expect_an_answer();
+            // Who does not answer soon loses its vCPU, and who was not asked is.
+            let by_ns = crate::clock::now_ns() + crate::monitor::ANSWER_NS;
+            self.monitor.expect_by(by_ns);
         }
     }
 
@@ -202,19 +192,15 @@ impl Shared {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{CoroutineScheduler, SchedulerConfig};
+    use crate::CoroutineScheduler;
+    use crate::common::oversubscribed;
 
     /// As two that wake each other, on vCPUs that run nothing else.
     #[test]
     fn among_real_time_alone_the_monitor_expects_nothing() {
         const RUNS: u64 = 1 << 8;
         let running = |level: Priority| RUNS | (level.level() as u64 + 1);
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
         let shared = scheduler.shared();
         let next_look = &shared.monitor.next_look;
         let expects_when = |runs: [u64; 2], is_asleep: [u8; 2]| {

@@ -239,20 +239,14 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::{CoroutineScheduler, SchedulerConfig, checkpoint};
+    use crate::checkpoint;
+    use crate::common::{oversubscribed, started};
 
     /// The host may let a weak thread wait wherever it is. Where it says where it
     /// is, and where it ends its poll, the monitor does not wait for it.
     #[test]
     fn a_weak_thread_says_where_it_is_without_the_tables_lock() {
-        crate::watchdog::end_if_it_hangs();
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 1,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        scheduler.start().unwrap();
+        let scheduler = started(oversubscribed(1));
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
         let late = scheduler.spawn(async move {

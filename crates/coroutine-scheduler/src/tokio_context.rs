@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn scheduler(runtime: &tokio::runtime::Runtime) -> CoroutineScheduler {
-        crate::watchdog::end_if_it_hangs();
+        crate::common::watchdog::end_if_it_hangs();
         let config = SchedulerConfig {
             vcpu_count: 2,
             oversubscribe: true,

@@ -491,18 +491,14 @@ impl fmt::Debug for Shared {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::common::oversubscribed;
     use crate::task::header::add_own;
     use crate::{CoroutineScheduler, yield_now};
 
     /// Once a vCPU has been busy for long, and later another one.
     #[test]
     fn homes_move_by_what_vcpus_did_lately() {
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
         let shared = scheduler.shared();
         let works = |vcpu: usize, ms: u64| {
             let ticks = clock::ns_to_ticks(ms * 1_000_000);

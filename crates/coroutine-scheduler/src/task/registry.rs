@@ -346,11 +346,12 @@ impl Registry {
                 n_slots = left.min(PAGE);
                 (n_slots > 0).then(|| left - n_slots)
             });
-        if n_slots > 0 {
-            let n_made = slots.grow(&place.removed, n_slots);
-            let rest = n_slots - n_made;
-            self.slots_left.fetch_add(rest, Ordering::Relaxed);
+        if n_slots == 0 {
+            return None;
         }
+        let n_made = slots.grow(&place.removed, n_slots);
+        let rest = n_slots - n_made;
+        self.slots_left.fetch_add(rest, Ordering::Relaxed);
         slots.find_free(place, &self.slots_left, false)
     }
 
@@ -528,6 +529,7 @@ fn parts(id: CoroutineId) -> (usize, usize) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::common::{oversubscribed, started};
     use crate::{CoroutineScheduler, SchedulerConfig};
 
     use super::*;
@@ -674,14 +676,10 @@ mod tests {
     fn who_keeps_to_the_limit_is_never_refused() {
         const MAX: usize = 2;
         const N_THREADS: usize = 4;
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
+        let scheduler = started(SchedulerConfig {
             max_coroutines: MAX,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        scheduler.start().unwrap();
+            ..oversubscribed(2)
+        });
         let n_alive = std::sync::Mutex::new(0);
         let one_less = std::sync::Condvar::new();
         std::thread::scope(|scope| {

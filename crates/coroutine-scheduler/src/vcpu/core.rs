@@ -461,16 +461,14 @@ impl Local<'_> {
         for victim in victims.filter(|victim| waiting >> victim & 1 != 0) {
             let from = &shared.vcpus[victim];
             let stolen = if level == Priority::RealTime {
-                let urgent = from.pop_urgent();
-                let n = u64::from(urgent.is_some());
-                add_own(&self.vcpu().counters.stolen_coroutines, n);
-                urgent
+                from.pop_urgent()
             } else {
                 self.steal_batch(from, level)
             };
             if let Some(task) = stolen {
                 let counters = &self.vcpu().counters;
                 add_own(&counters.steals, 1);
+                add_own(&counters.stolen_coroutines, 1);
                 return Some(task);
             }
         }
@@ -498,7 +496,7 @@ impl Local<'_> {
             self.unmark(level);
             return None;
         };
-        self.note_stolen(level, before, 1);
+        self.note_stolen(level, before);
         // Half of them, which takes several batches: who takes little of much is
         // soon back.
         self.take_over(from, level, from.stealers[index].len() / 2);
@@ -521,7 +519,7 @@ impl Local<'_> {
             match from.stealers[index].steal_batch(deque) {
                 Steal::Success(()) => {
                     n_taken += 1;
-                    self.note_stolen(level, before, 0);
+                    self.note_stolen(level, before);
                 }
                 Steal::Retry => {}
                 Steal::Empty => break,
@@ -537,13 +535,12 @@ impl Local<'_> {
         }
     }
 
-    /// A batch came from another vCPU, and so many that are in no queue.
-    fn note_stolen(&self, level: Priority, before: usize, in_hand: u64) {
+    /// A batch came from another vCPU; there were `before` in the deque.
+    fn note_stolen(&self, level: Priority, before: usize) {
         let index = level.level();
         let n = self.core().deques[index].len().saturating_sub(before);
         self.vcpu().note_queued(index, n);
-        let stolen = &self.vcpu().counters.stolen_coroutines;
-        add_own(stolen, n as u64 + in_hand);
+        add_own(&self.vcpu().counters.stolen_coroutines, n as u64);
     }
 
     /// Takes over from a vCPU where far more wait than here, while here it is few:
@@ -1037,16 +1034,12 @@ pub(crate) fn spin_ticks() -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{CoroutineScheduler, SchedulerConfig};
+    use crate::CoroutineScheduler;
+    use crate::common::oversubscribed;
 
     #[test]
     fn a_vcpu_that_falls_asleep_leaves_no_mark_of_what_a_thief_took() {
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
         let shared = scheduler.shared();
         for level in Priority::ALL {
             let made = scheduler.create_coroutine(level, 1, async {}).unwrap();

@@ -400,7 +400,8 @@ mod tests {
     use rustix::process::getpriority_process;
 
     use super::*;
-    use crate::{CoroutineScheduler, Priority, SchedulerConfig, SpawnOptions, spawn, yield_now};
+    use crate::common::{oversubscribed, started};
+    use crate::{Priority, SchedulerConfig, SpawnOptions, spawn, yield_now};
 
     /// Takes every vCPU from whatever it runs, again and again, without waiting
     /// for anything: a monitor whose patience is 0.
@@ -428,14 +429,7 @@ mod tests {
     /// the host lets wait.
     #[test]
     fn a_weak_thread_rises_before_it_takes_a_lock_of_the_monitors() {
-        crate::watchdog::end_if_it_hangs();
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 1,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        scheduler.start().unwrap();
+        let scheduler = started(oversubscribed(1));
         let shared = scheduler.shared();
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
@@ -476,18 +470,13 @@ mod tests {
 
     #[test]
     fn a_monitor_without_patience_loses_nothing() {
-        crate::watchdog::end_if_it_hangs();
         for weak_class in [WeakClass::Nice, WeakClass::Same, WeakClass::Idle] {
-            let scheduler = CoroutineScheduler::new(SchedulerConfig {
-                vcpu_count: 2,
-                oversubscribe: true,
+            let scheduler = started(SchedulerConfig {
                 // The monitor proper: one taker at a time.
                 hand_off: false,
                 weak_class,
-                ..SchedulerConfig::default()
-            })
-            .unwrap();
-            scheduler.start().unwrap();
+                ..oversubscribed(2)
+            });
             let stop = AtomicBool::new(false);
             let n_done = Arc::new(AtomicUsize::new(0));
             let batch = || {

@@ -65,8 +65,8 @@ impl<T> Inbox<T> {
     }
 
     /// The owner takes what is there into its deques, in the order it came, and
-    /// hears of each level that had something, and how much. A flood is taken in parts, for
-    /// others to help.
+    /// hears of each level that had something, and how much. A flood is taken in
+    /// parts, for others to help.
     pub(crate) fn empty_into(
         &self,
         deques: &[Worker<T>; N_DEQUES],

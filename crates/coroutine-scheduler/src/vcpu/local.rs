@@ -169,19 +169,25 @@ pub(crate) fn on_local<R>(
     on_current(|local| ptr::eq(local.shared, shared.as_ptr()).then(|| body(local))).flatten()
 }
 
-/// The scheduler one of whose vCPU threads this is, in one of its coroutines: it
-/// may take the vCPU at any moment, and the thread is a weak one then.
-pub(crate) fn employer() -> Option<Arc<Shared>> {
+/// Calls `find` with this thread's vCPU, if it runs one, and with that of each
+/// call around it, until it gives something.
+fn find_outwards<R>(mut find: impl FnMut(&Local<'_>) -> Option<R>) -> Option<R> {
     let mut local = LOCAL.get();
     while !local.is_null() {
         // SAFETY: L1.
         let outer = unsafe { &*local };
-        if outer.is_thread {
-            return outer.shared.own.upgrade();
+        if let Some(found) = find(outer) {
+            return Some(found);
         }
         local = outer.outer.get();
     }
     None
+}
+
+/// The scheduler one of whose vCPU threads this is, in one of its coroutines: it
+/// may take the vCPU at any moment, and the thread is a weak one then.
+pub(crate) fn employer() -> Option<Arc<Shared>> {
+    find_outwards(|local| local.is_thread.then(|| local.shared.own.upgrade())).flatten()
 }
 
 /// This thread is one of `shared`'s from now on, to its end.
@@ -193,16 +199,8 @@ pub(crate) fn work_for(shared: &Shared) {
 /// (a vCPU's, a spare one, the monitor), or runs one of its coroutines, in which
 /// there may be other schedulers that are driven by hand.
 pub(crate) fn is_needed_by(shared: &Shared) -> bool {
-    let mut local = LOCAL.get();
-    while !local.is_null() {
-        // SAFETY: L1.
-        let outer = unsafe { &*local };
-        if ptr::eq(outer.shared, shared) {
-            return true;
-        }
-        local = outer.outer.get();
-    }
-    ptr::eq(EMPLOYER.get(), shared)
+    let runs_it = find_outwards(|local| ptr::eq(local.shared, shared).then_some(()));
+    runs_it.is_some() || ptr::eq(EMPLOYER.get(), shared)
 }
 
 /// Whether the coroutine with this waker runs on this thread and its stack may

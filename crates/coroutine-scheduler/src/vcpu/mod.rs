@@ -252,9 +252,10 @@ impl Vcpu {
         Some(Priority::ALL[usize::try_from(byte.checked_sub(1)?).ok()?])
     }
 
-    /// Whether it sleeps, or has been woken and has not noticed yet.
+    /// Whether it sleeps, or has been woken and has not noticed yet. In the one
+    /// order of sequentially consistent accesses, as wakes need it.
     pub(crate) fn is_asleep(&self) -> bool {
-        self.is_asleep.load(Ordering::Relaxed) != 0
+        self.is_asleep.load(Ordering::SeqCst) != 0
     }
 
     pub(crate) fn state(&self) -> VcpuState {
@@ -530,7 +531,7 @@ impl Shared {
         let was_taken = self.idle.take(vcpu);
         order_of_accesses();
         // If not, by somebody who may have lost the CPU before the token.
-        if was_taken || self.vcpus[vcpu].is_asleep.load(Ordering::SeqCst) != 0 {
+        if was_taken || self.vcpus[vcpu].is_asleep() {
             self.vcpus[vcpu].parker.unpark();
         }
         was_taken
@@ -548,7 +549,7 @@ impl Shared {
     /// waits for a searcher, and hears whether that was so at the look before.
     pub(crate) fn look_after_wakes(&self, was_late: bool) -> bool {
         for (index, vcpu) in self.vcpus.iter().enumerate() {
-            if vcpu.is_asleep.load(Ordering::SeqCst) != 0 && !self.idle.has(index) {
+            if vcpu.is_asleep() && !self.idle.has(index) {
                 vcpu.parker.unpark();
             }
         }
@@ -585,6 +586,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::common::{oversubscribed, started};
     use crate::scheduler::run_one_on;
     use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy, SpawnOptions};
 
@@ -635,12 +637,7 @@ mod tests {
         // Few enough for one evening out.
         const COUNT: u32 = 60;
         const STAYS: [u32; 2] = [1_000, 1_001];
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
         let shared = scheduler.shared();
         let ran: Arc<Mutex<Vec<u32>>> = Arc::default();
         let note = |number: u32| {
@@ -684,17 +681,11 @@ mod tests {
     /// The monitor is dormant meanwhile: all sleep.
     #[test]
     fn who_wants_a_vcpu_whose_waker_has_stopped_wakes_it() {
-        crate::watchdog::end_if_it_hangs();
-        let scheduler = CoroutineScheduler::new(SchedulerConfig {
-            vcpu_count: 1,
-            ..SchedulerConfig::default()
-        })
-        .unwrap();
-        scheduler.start().unwrap();
+        let scheduler = started(oversubscribed(1));
         let shared = scheduler.shared();
         for _ in 0..100 {
             let vcpu = &shared.vcpus[0];
-            while vcpu.is_asleep.load(Ordering::SeqCst) == 0 || !shared.idle.take(0) {
+            while !vcpu.is_asleep() || !shared.idle.take(0) {
                 std::thread::yield_now();
             }
             scheduler.spawn(async {}).unwrap().join().unwrap();

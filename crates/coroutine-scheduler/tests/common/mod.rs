@@ -1,7 +1,7 @@
-//! Schedulers for tests.
+//! Schedulers for tests, in the crate and beside it.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
-mod watchdog;
+pub(crate) mod watchdog;
 
 use coroutine_scheduler::{CoroutineScheduler, SchedulerConfig};
 
