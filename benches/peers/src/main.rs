@@ -33,6 +33,7 @@ mod program;
 
 // One source with vm-benches: a row of the KPI table and a ratio mean the same.
 #[path = "../../src/schedule/ours.rs"]
+#[allow(dead_code, reason = "vm-benches uses all of it")]
 mod ours;
 #[path = "../../src/schedule/programs.rs"]
 #[allow(dead_code, reason = "vm-benches uses all of it")]

@@ -289,12 +289,16 @@ where
 fn p99_of_parts(late_ns: &[u64]) -> [f64; PARTS] {
     let mut p99s = [0.0; PARTS];
     for (part, p99) in late_ns.chunks(late_ns.len().div_ceil(PARTS)).zip(&mut p99s) {
-        let mut sorted: Vec<f64> = part.iter().map(|&ns| ns as f64).collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        *p99 = quantile(&sorted, 0.99);
+        *p99 = quantile(&sorted(part), 0.99);
     }
     p99s.sort_unstable_by(f64::total_cmp);
     p99s
+}
+
+fn sorted(latencies_ns: &[u64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = latencies_ns.iter().map(|&ns| ns as f64).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted
 }
 
 /// Quantiles in nanoseconds.
@@ -309,8 +313,7 @@ fn push_latencies(
     name: &str,
     latencies_ns: &[u64],
 ) -> Result<Latency> {
-    let mut sorted: Vec<f64> = latencies_ns.iter().map(|&ns| ns as f64).collect();
-    sorted.sort_unstable_by(f64::total_cmp);
+    let sorted = sorted(latencies_ns);
     let total: u64 = latencies_ns.iter().sum();
     let mut metrics = Metrics::new(name, Duration::from_nanos(total), latencies_ns.len() as u64);
     for (name, q) in [

@@ -8,9 +8,13 @@ use coroutine_scheduler::{CoroutineScheduler, SchedulerConfig, spawn, yield_now}
 
 use super::programs::Runtime;
 
-/// A started scheduler; the last clone shuts it down.
+/// A scheduler; the last clone shuts it down.
 #[derive(Clone, Debug)]
-pub struct Ours(Arc<CoroutineScheduler>);
+pub struct Ours {
+    scheduler: Arc<CoroutineScheduler>,
+    /// It has no threads: who waits runs it.
+    is_driven: bool,
+}
 
 /// The vCPUs that the figures of the design assume.
 pub const VCPUS: usize = 2;
@@ -30,13 +34,33 @@ impl Ours {
         change(&mut config);
         let scheduler = CoroutineScheduler::new(config).map_err(|error| error.to_string())?;
         scheduler.start().map_err(|error| error.to_string())?;
-        Ok(Ours(Arc::new(scheduler)))
+        Ok(Ours {
+            scheduler: Arc::new(scheduler),
+            is_driven: false,
+        })
+    }
+
+    /// One vCPU without a thread, run by whoever waits in
+    /// [`block_on`](Runtime::block_on).
+    ///
+    /// # Errors
+    /// If its configuration is refused.
+    pub fn by_hand() -> Result<Ours, String> {
+        let config = SchedulerConfig {
+            vcpu_count: 1,
+            ..SchedulerConfig::default()
+        };
+        let scheduler = CoroutineScheduler::new(config).map_err(|error| error.to_string())?;
+        Ok(Ours {
+            scheduler: Arc::new(scheduler),
+            is_driven: true,
+        })
     }
 
     /// The scheduler.
     #[must_use]
     pub fn scheduler(&self) -> &CoroutineScheduler {
-        &self.0
+        &self.scheduler
     }
 }
 
@@ -65,7 +89,7 @@ impl Runtime for Ours {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(self.0.spawn(body).expect(ROOM));
+        drop(self.scheduler.spawn(body).expect(ROOM));
     }
 
     fn yield_now() -> impl Future<Output = ()> + Send {
@@ -76,6 +100,8 @@ impl Runtime for Ours {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.spawn(body).expect(ROOM).join().expect(ENDS);
+        let handle = self.scheduler.spawn(body).expect(ROOM);
+        while self.is_driven && self.scheduler.run_one().is_some() {}
+        handle.join().expect(ENDS);
     }
 }

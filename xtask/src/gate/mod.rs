@@ -261,13 +261,19 @@ fn outcome(code: u8) -> Result<Outcome> {
 }
 
 fn reproduce(args: &Args, base: &str, seed: u64) -> String {
-    let mut command = format!("cargo xtask gate --base {base} --seed {seed}");
-    for (is_given, flag) in [(args.quick, " --quick"), (args.strict, " --strict")] {
+    let command = format!("cargo xtask gate --base {base} --seed {seed}");
+    let flags = [(args.quick, " --quick"), (args.strict, " --strict")];
+    with_flags(command, flags, args.filter.as_deref())
+}
+
+/// A command with those of the flags that are given, and the filter.
+fn with_flags(mut command: String, flags: [(bool, &str); 2], filter: Option<&str>) -> String {
+    for (is_given, flag) in flags {
         if is_given {
             command.push_str(flag);
         }
     }
-    if let Some(filter) = &args.filter {
+    if let Some(filter) = filter {
         command.push(' ');
         command.push_str(filter);
     }
@@ -414,22 +420,14 @@ fn calibrate(
 /// The command that does the gates that are left.
 fn rest(args: &Args, left: &calibrate::Plan<'_>, add: bool) -> String {
     let effects: Vec<String> = left.effects.iter().map(f64::to_string).collect();
-    let mut command = format!(
+    let command = format!(
         "cargo xtask gate --calibrate --aa {} --injected {} --inject {}",
         left.same.max(1),
         left.injected.max(1),
         effects.join(",")
     );
-    for (is_given, flag) in [(add, " --add"), (args.quick, " --quick")] {
-        if is_given {
-            command.push_str(flag);
-        }
-    }
-    if let Some(filter) = &args.filter {
-        command.push(' ');
-        command.push_str(filter);
-    }
-    command
+    let flags = [(add, " --add"), (args.quick, " --quick")];
+    with_flags(command, flags, args.filter.as_deref())
 }
 
 #[cfg(test)]
