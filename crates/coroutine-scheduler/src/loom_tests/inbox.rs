@@ -10,9 +10,12 @@ use crate::vcpu::inbox::Inbox;
 
 fn empty(inbox: &Inbox<u32>, deques: &[Worker<u32>; 3], got: &mut Vec<u32>) {
     if !inbox.seems_empty() {
-        inbox.empty_into(deques, |level, _| {
-            assert!(!deques[level.level()].is_empty(), "it came with something");
-        });
+        inbox.empty_into(
+            |level| &deques[level],
+            |level, _| {
+                assert!(!deques[level.level()].is_empty(), "it came with something");
+            },
+        );
     }
     for deque in deques {
         got.extend(std::iter::from_fn(|| deque.pop()));

@@ -189,6 +189,10 @@ impl Policy for BuiltIn {
     fn balances(&self) -> bool {
         ask!(self, policy => policy.balances())
     }
+
+    fn keeps_order(&self) -> bool {
+        ask!(self, policy => policy.keeps_order())
+    }
 }
 
 impl<P: Policy + ?Sized> Policy for Box<P> {
@@ -222,6 +226,10 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
 
     fn balances(&self) -> bool {
         (**self).balances()
+    }
+
+    fn keeps_order(&self) -> bool {
+        (**self).keeps_order()
     }
 }
 

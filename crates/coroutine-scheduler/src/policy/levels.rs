@@ -68,4 +68,8 @@ impl Policy for Levels {
         };
         may_interrupt && arriving > running
     }
+
+    fn keeps_order(&self) -> bool {
+        false
+    }
 }

@@ -116,6 +116,14 @@ pub trait Policy: fmt::Debug + Send + Sync {
     fn balances(&self) -> bool {
         true
     }
+
+    /// Whether equals at a vCPU run in the order in which they became ready,
+    /// whatever that costs. Otherwise the one that was woken last may go first a
+    /// few times, and while many wait new ones go newest first: see the crate's
+    /// README. The simulator has plain queues, which always keep it.
+    fn keeps_order(&self) -> bool {
+        true
+    }
 }
 
 /// What `policy` picks, as far as it is `ready`.

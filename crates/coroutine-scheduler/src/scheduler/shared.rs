@@ -23,7 +23,7 @@ use crate::tokio_context::TokioContext;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
 use crate::vcpu::{self, Vcpu};
-use crate::{Priority, SchedulerConfig, balance, clock, preempt};
+use crate::{Fairness, Priority, SchedulerConfig, balance, clock, preempt};
 
 /// Counters of threads that are no vCPU, spread over this many words.
 pub(super) const N_OUTSIDER_SHARDS: usize = 8;
@@ -34,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) policy: AnyPolicy,
     /// Whether the policy wants to know what coroutines used.
     pub(crate) policy_counts: bool,
+    /// Whether equals run in the order in which they came, however many.
+    pub(crate) keeps_order: bool,
+    /// Whether even the one that was woken last gets into line.
+    pub(crate) is_in_line: bool,
     initial_levels: [Priority; 4],
     pub(crate) vcpus: Box<[CachePadded<Vcpu>]>,
     pub(crate) idle: IdleSet,
@@ -138,6 +142,9 @@ impl Policy for AnyPolicy {
     fn balances(&self) -> bool {
         ask!(self.balances())
     }
+    fn keeps_order(&self) -> bool {
+        ask!(self.keeps_order())
+    }
 }
 
 /// Counts threads that have a task in hand without being a vCPU (rule T3).
@@ -229,6 +236,8 @@ impl Shared {
         };
         Shared {
             policy_counts,
+            keeps_order: policy.keeps_order(),
+            is_in_line: policy.keeps_order() || config.fairness == Fairness::Strict,
             initial_levels,
             vcpus: (0..n_vcpus)
                 .map(|i| CachePadded::new(Vcpu::new(i, n_records)))

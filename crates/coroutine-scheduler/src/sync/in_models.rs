@@ -85,7 +85,10 @@ type Queue<T> = Mutex<VecDeque<T>>;
 pub(crate) struct Injector<T>(Queue<T>);
 
 #[derive(Debug)]
-pub(crate) struct Worker<T>(Arc<Queue<T>>);
+pub(crate) struct Worker<T> {
+    queue: Arc<Queue<T>>,
+    is_lifo: bool,
+}
 
 #[derive(Debug)]
 pub(crate) struct Stealer<T>(Arc<Queue<T>>);
@@ -120,23 +123,37 @@ impl<T> Injector<T> {
 
 impl<T> Worker<T> {
     pub(crate) fn new_fifo() -> Worker<T> {
-        Worker(Arc::new(Mutex::new(VecDeque::new())))
+        Worker::new(false)
+    }
+
+    pub(crate) fn new_lifo() -> Worker<T> {
+        Worker::new(true)
+    }
+
+    fn new(is_lifo: bool) -> Worker<T> {
+        let queue = Arc::new(Mutex::new(VecDeque::new()));
+        Worker { queue, is_lifo }
     }
 
     pub(crate) fn stealer(&self) -> Stealer<T> {
-        Stealer(Arc::clone(&self.0))
+        Stealer(Arc::clone(&self.queue))
     }
 
     pub(crate) fn push(&self, item: T) {
-        self.0.lock().push_back(item);
+        self.queue.lock().push_back(item);
     }
 
     pub(crate) fn pop(&self) -> Option<T> {
-        self.0.lock().pop_front()
+        let mut queue = self.queue.lock();
+        if self.is_lifo {
+            queue.pop_back()
+        } else {
+            queue.pop_front()
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.queue.lock().len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -151,6 +168,10 @@ impl<T> Stealer<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn steal(&self) -> Steal<T> {
+        take(&self.0)
     }
 
     pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {

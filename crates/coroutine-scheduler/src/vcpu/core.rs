@@ -1,4 +1,4 @@
-//! What only the thread that runs a vCPU touches: the near ends of its deques,
+//! What only the thread that runs a vCPU touches: the near ends of its queues,
 //! the LIFO slot, the account of levels; and the loop around them.
 
 use std::cell::{Cell, RefCell};
@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use super::handoff::Left;
 use super::idle::Rest;
+use super::level_queue::{LevelQueue, LevelStealer};
 use super::local::{Local, Turn, enter};
-use super::{AT_HEAD, N_DEQUES, Vcpu};
+use super::{AT_HEAD, N_QUEUES, Vcpu};
 use crate::clock;
 use crate::level::{LevelSet, Share};
 use crate::policy::{Facts, Place, Policy, Requeue, pick_ready};
 use crate::preempt;
 use crate::scheduler::Shared;
-use crate::sync::{Steal, Stealer, Worker, order_of_accesses};
+use crate::sync::{Steal, order_of_accesses};
 use crate::task::header::add_own;
 use crate::task::state::{Begin, End};
 use crate::task::{TaskRef, waker};
 use crate::{Fairness, Priority};
 
-/// Runs in a row from the LIFO slot before the deque has its turn.
+/// Runs in a row from the LIFO slot before the queue has its turn.
 const LIFO_RUN_MAX: u8 = 3;
 /// Every so many runs the timers and inboxes of the others are looked after,
 /// too.
@@ -32,10 +33,6 @@ const TIME_EVERY: u32 = 8;
 const STEAL_MAX: usize = 4096;
 /// What crossbeam takes in one step.
 const BATCH: usize = 32;
-/// Queues that differ by less are even,
-const UNEVEN_MIN: usize = if cfg!(test) { 8 } else { 128 };
-/// and those that are longer wait until they are shorter.
-const FEW: usize = 1024;
 /// How long a vCPU that found nothing keeps looking while others run.
 const SPIN: Duration = Duration::from_micros(20);
 
@@ -43,18 +40,18 @@ const SPIN: Duration = Duration::from_micros(20);
 #[derive(Debug)]
 pub(crate) struct Core {
     index: usize,
-    deques: [Worker<TaskRef>; N_DEQUES],
-    /// Levels whose deque may have something; the same are marked in
+    queues: [LevelQueue<TaskRef>; N_QUEUES],
+    /// Levels whose queue may have something; the same are marked in
     /// `Shared::waiting`.
     marks: Cell<LevelSet>,
     lifo: Cell<Option<TaskRef>>,
     /// By level: how many ran in a row from it.
-    lifo_runs: [Cell<u8>; N_DEQUES],
+    lifo_runs: [Cell<u8>; N_QUEUES],
     /// A task ends: who is woken meanwhile has waited for it.
     is_ending: Cell<bool>,
     /// The heads of the queues, the very first one at the end: those whose turn
     /// was interrupted.
-    heads: RefCell<[Vec<TaskRef>; N_DEQUES]>,
+    heads: RefCell<[Vec<TaskRef>; N_QUEUES]>,
     /// Levels that have one there, and how many there are.
     head_marks: Cell<LevelSet>,
     n_heads: Cell<usize>,
@@ -73,7 +70,7 @@ impl Core {
     pub(crate) fn new(index: usize) -> Core {
         Core {
             index,
-            deques: std::array::from_fn(|_| Worker::new_fifo()),
+            queues: std::array::from_fn(|_| LevelQueue::new()),
             marks: Cell::new(LevelSet::EMPTY),
             lifo: Cell::new(None),
             lifo_runs: Default::default(),
@@ -91,8 +88,8 @@ impl Core {
         }
     }
 
-    pub(crate) fn stealers(&self) -> [Stealer<TaskRef>; N_DEQUES] {
-        std::array::from_fn(|level| self.deques[level].stealer())
+    pub(crate) fn stealers(&self) -> [LevelStealer<TaskRef>; N_QUEUES] {
+        std::array::from_fn(|level| self.queues[level].stealer())
     }
 
     pub(crate) fn note_deadline(&self, deadline_ns: u64) {
@@ -208,11 +205,11 @@ impl Local<'_> {
             Priority::Low => self.push(task, level),
             // Where levels are strict it has to be where the others see it, and
             // take it before they run anything less urgent.
-            _ if self.shared().config.fairness == Fairness::Strict => self.push(task, level),
+            _ if self.shared().is_in_line => self.push(task, level),
             // Who waits for many would be woken for each of them: behind those
             // that are ready, all may be done when it runs.
             Priority::Normal | Priority::High
-                if core.is_ending.get() && !core.deques[level.level()].is_empty() =>
+                if core.is_ending.get() && !core.queues[level.level()].is_empty() =>
             {
                 self.push(task, level);
             }
@@ -238,11 +235,16 @@ impl Local<'_> {
         shared.wake_for(Priority::RealTime);
     }
 
-    /// Behind its equals, and lets somebody know.
+    /// Behind its equals, or to the surplus, and lets somebody know.
     fn push(&self, task: TaskRef, level: Priority) {
-        let core = self.core();
-        core.deques[level.level()].push(task);
-        self.vcpu().note_queued(level.level(), 1);
+        let queue = &self.core().queues[level.level()];
+        let is_new = || task.header().n_executions.load(Ordering::Relaxed) == 0;
+        if !self.shared().keeps_order && queue.overflows() && is_new() {
+            queue.push_surplus(task);
+        } else {
+            queue.push(task);
+            self.vcpu().note_queued(level.level(), 1);
+        }
         self.mark(level);
         self.shared().idle.light_barrier();
         self.shared().wake_sleeper();
@@ -300,9 +302,6 @@ impl Local<'_> {
         }
         if !vcpu.inbox.seems_empty() {
             self.empty_inbox();
-        }
-        if n_runs.is_multiple_of(TEND_EVERY) {
-            self.even_out();
         }
         let mut excluded = LevelSet::EMPTY;
         loop {
@@ -393,7 +392,7 @@ impl Local<'_> {
             return Some(task);
         }
         let popped = if core.marks.get().has(level) {
-            core.deques[index].pop()
+            core.queues[index].pop(&vcpu.stealers[index])
         } else {
             None
         };
@@ -440,8 +439,9 @@ impl Local<'_> {
 
     fn empty_inbox(&self) {
         let vcpu = self.vcpu();
-        let deques = &self.core().deques;
-        vcpu.inbox.empty_into(deques, |level, n| {
+        let queues = &self.core().queues;
+        let in_order = |level: usize| &queues[level].in_order;
+        vcpu.inbox.empty_into(in_order, |level, n| {
             vcpu.note_queued(level.level(), n);
             self.mark(level);
         });
@@ -482,45 +482,29 @@ impl Local<'_> {
         }
         // First: what comes is for others to see, however long this takes.
         self.mark(level);
-        let deque = &self.core().deques[index];
-        let before = deque.len();
-        let task = loop {
-            match from.stealers[index].steal_batch_and_pop(deque) {
-                Steal::Success(task) => break Some(task),
-                Steal::Empty => break None,
-                Steal::Retry => {}
-            }
-        };
-        let task = task.or_else(|| from.inbox.steal_into(deque, level));
-        let Some(task) = task else {
-            self.unmark(level);
-            return None;
-        };
-        self.note_stolen(level, before);
-        // Half of them, which takes several batches: who takes little of much is
-        // soon back.
-        self.take_over(from, level, from.stealers[index].len() / 2);
-        if deque.is_empty() {
+        let task = self.bring(level, |queue| {
+            let stolen = from.stealers[index].steal_and_pop(queue);
+            stolen.or_else(|| from.inbox.steal_into(&queue.in_order, level))
+        });
+        if task.is_some() {
+            self.take_half(from, level);
+        }
+        if self.core().queues[index].is_empty() {
             self.unmark(level);
         }
-        Some(task)
+        task
     }
 
-    /// Takes so many, or some more or less, of what waits at another vCPU.
-    fn take_over(&self, from: &Vcpu, level: Priority, n: usize) {
-        let index = level.level();
-        let deque = &self.core().deques[index];
-        self.mark(level);
-        let n_batches = n.min(STEAL_MAX).div_ceil(BATCH);
+    /// Takes half of what waits at another vCPU, or some more or less, which
+    /// takes several batches: who takes little of much is soon back.
+    fn take_half(&self, from: &Vcpu, level: Priority) {
+        let stealer = &from.stealers[level.level()];
+        let n_batches = (stealer.len() / 2).min(STEAL_MAX).div_ceil(BATCH);
         let mut n_taken = 0;
         // A batch fails where the owner takes one meanwhile, so it may be in vain.
         for _ in 0..2 * n_batches {
-            let before = deque.len();
-            match from.stealers[index].steal_batch(deque) {
-                Steal::Success(()) => {
-                    n_taken += 1;
-                    self.note_stolen(level, before);
-                }
+            match self.bring(level, |queue| stealer.steal(queue)) {
+                Steal::Success(()) => n_taken += 1,
                 Steal::Retry => {}
                 Steal::Empty => break,
             }
@@ -535,33 +519,17 @@ impl Local<'_> {
         }
     }
 
-    /// A batch came from another vCPU; there were `before` in the deque.
-    fn note_stolen(&self, level: Priority, before: usize) {
-        let index = level.level();
-        let n = self.core().deques[index].len().saturating_sub(before);
-        self.vcpu().note_queued(index, n);
+    /// Lets `steal` bring work of a level here, and counts it, less what thieves
+    /// take meanwhile.
+    fn bring<R>(&self, level: Priority, steal: impl FnOnce(&LevelQueue<TaskRef>) -> R) -> R {
+        let queue = &self.core().queues[level.level()];
+        let (n_in_order, n_before) = (queue.in_order.len(), queue.len());
+        let result = steal(queue);
+        let n_in_order = queue.in_order.len().saturating_sub(n_in_order);
+        self.vcpu().note_queued(level.level(), n_in_order);
+        let n = queue.len().saturating_sub(n_before);
         add_own(&self.vcpu().counters.stolen_coroutines, n as u64);
-    }
-
-    /// Takes over from a vCPU where far more wait than here, while here it is few:
-    /// by the time that this one has none, what is left there may be many small
-    /// pieces. Who comes here waits for those few again, once.
-    fn even_out(&self) {
-        let core = self.core();
-        let shared = self.shared();
-        let n_others = shared.vcpus.len() - 1;
-        if n_others == 0 {
-            return;
-        }
-        let steps = 1 + core.random() as usize % n_others;
-        let from = &shared.vcpus[(core.index + steps) % shared.vcpus.len()];
-        for level in [Priority::Low, Priority::Normal, Priority::High] {
-            let here = core.deques[level.level()].len();
-            let there = from.stealers[level.level()].len();
-            if here <= FEW && there > 2 * here + UNEVEN_MIN {
-                self.take_over(from, level, (there - here) / 2);
-            }
-        }
+        result
     }
 
     /// Once in a while: deadlines of vCPUs that are busy with one coroutine.
@@ -832,10 +800,10 @@ impl Local<'_> {
             self.push_head(task, level);
             return;
         }
-        let deque = &core.deques[level.level()];
+        let queue = &core.queues[level.level()];
         // Alone it will be back at once: nobody has to be woken for it.
-        let is_alone = core.lifo.get().is_none() && deque.is_empty();
-        deque.push(task);
+        let is_alone = core.lifo.get().is_none() && queue.is_empty();
+        queue.push(task);
         self.vcpu().note_queued(level.level(), 1);
         self.mark(level);
         if !is_alone {
@@ -1033,9 +1001,14 @@ pub(crate) fn spin_ticks() -> u64 {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     use super::*;
-    use crate::CoroutineScheduler;
     use crate::common::oversubscribed;
+    use crate::scheduler::run_one_on;
+    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy, SpawnOptions};
 
     #[test]
     fn a_vcpu_that_falls_asleep_leaves_no_mark_of_what_a_thief_took() {
@@ -1064,5 +1037,188 @@ mod tests {
                 vcpu.release();
             }
         }
+    }
+
+    /// Spawns `bodies` in a coroutine on `vcpu`, and runs that.
+    fn spawn_at<F>(scheduler: &CoroutineScheduler, vcpu: usize, bodies: Vec<F>)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let options = SpawnOptions::new().pinned_to(vcpu);
+        let spawns = async move {
+            for body in bodies {
+                drop(crate::spawn(body).unwrap());
+            }
+        };
+        let spawner = scheduler.spawn_with(options, spawns).unwrap();
+        assert_eq!(
+            run_one_on(scheduler.shared(), vcpu),
+            Some(spawner.id()),
+            "nothing else is there"
+        );
+    }
+
+    /// Numbers in the order in which they run.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u32>>>);
+
+    impl Log {
+        async fn note(self, number: u32) {
+            self.0.lock().push(number);
+        }
+
+        fn take(&self) -> Vec<u32> {
+            std::mem::take(&mut *self.0.lock())
+        }
+    }
+
+    fn in_order(vcpu_count: usize) -> CoroutineScheduler {
+        CoroutineScheduler::new(SchedulerConfig {
+            policy: SchedulingPolicy::Fcfs,
+            ..oversubscribed(vcpu_count)
+        })
+        .unwrap()
+    }
+
+    /// Nobody is lost, and who came first goes first, also beside those that stay.
+    #[test]
+    fn what_is_stolen_keeps_its_order_and_its_place() {
+        const COUNT: u32 = 60;
+        const STAYS: [u32; 2] = [1_000, 1_001];
+        let scheduler = in_order(2);
+        let shared = scheduler.shared();
+        let log = Log::default();
+        spawn_at(
+            &scheduler,
+            0,
+            (0..COUNT).map(|i| log.clone().note(i)).collect(),
+        );
+        let stays = |number| {
+            let options = SpawnOptions::new().pinned_to(1);
+            drop(
+                scheduler
+                    .spawn_with(options, log.clone().note(number))
+                    .unwrap(),
+            );
+        };
+        stays(STAYS[0]);
+        let thief = Local::new(shared, 1, shared.vcpus[1].claim().unwrap(), false);
+        let first = thief.steal(Priority::Normal).unwrap();
+        enter(&thief, || thief.run(first));
+        shared.vcpus[1].release();
+        let stolen = scheduler.get_stats().vcpus[1].stolen_coroutines as u32;
+        assert!((2..COUNT).contains(&stolen), "{stolen}");
+        stays(STAYS[1]);
+        let expected = [0, STAYS[0]].into_iter().chain(1..stolen);
+        let expected: Vec<u32> = expected.chain([STAYS[1]]).collect();
+        while run_one_on(shared, 1).is_some() {}
+        assert_eq!(log.take(), expected);
+        while run_one_on(shared, 0).is_some() {}
+        assert_eq!(log.take(), (stolen..COUNT).collect::<Vec<u32>>());
+        assert_eq!(shared.registry.count(), 0);
+    }
+
+    #[test]
+    fn a_policy_that_keeps_order_keeps_it_however_many_wait() {
+        let scheduler = in_order(1);
+        let log = Log::default();
+        spawn_at(
+            &scheduler,
+            0,
+            (0..2_000).map(|i| log.clone().note(i)).collect(),
+        );
+        while scheduler.run_one().is_some() {}
+        assert_eq!(log.take(), (0..2_000).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn new_ones_beyond_those_in_order_go_newest_first_and_all_run_once() {
+        const LAST: u32 = 1_999;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        spawn_at(
+            &scheduler,
+            0,
+            (0..=LAST).map(|i| log.clone().note(i)).collect(),
+        );
+        while scheduler.run_one().is_some() {}
+        let mut ran = log.take();
+        // The one in the LIFO slot, the newest of the surplus, the first in order.
+        assert_eq!(ran[..5], [LAST, LAST - 1, 0, LAST - 2, 1]);
+        ran.sort_unstable();
+        assert_eq!(ran, (0..=LAST).collect::<Vec<u32>>());
+    }
+
+    /// A tree's branches are done before others are opened: what lives at once is
+    /// a small part of it.
+    #[test]
+    fn of_a_tree_few_are_alive_at_once() {
+        fn node(depth: u32) -> std::pin::Pin<Box<dyn Future<Output = u32> + Send>> {
+            Box::pin(async move {
+                if depth == 0 {
+                    return 1;
+                }
+                let children: Vec<_> = (0..10)
+                    .map(|_| crate::spawn(node(depth - 1)).unwrap())
+                    .collect();
+                let mut sum = 0;
+                for child in children {
+                    sum += child.await.unwrap();
+                }
+                sum
+            })
+        }
+        let most_alive = |scheduler: CoroutineScheduler| {
+            let root = scheduler.spawn(node(5)).unwrap();
+            let mut most = 0;
+            while scheduler.run_one().is_some() {
+                most = most.max(scheduler.shared().registry.count());
+            }
+            assert_eq!(root.join().unwrap(), 100_000);
+            most
+        };
+        let most = most_alive(CoroutineScheduler::new(oversubscribed(1)).unwrap());
+        assert!(most < 10_000, "{most}");
+        let most = most_alive(in_order(1));
+        assert!(
+            most > 100_000,
+            "in order all leaves are there at once, not {most}"
+        );
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_behind_those_that_yield_and_those_that_are_new() {
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        // A spawner that goes on for ever, beside enough that yield.
+        let yields = |i: u32| {
+            let log = log.clone();
+            async move {
+                if i == 0 {
+                    for _ in 0..400 {
+                        drop(crate::spawn(std::future::ready(())).unwrap());
+                    }
+                    drop(crate::spawn(log.note(7)).unwrap());
+                    for _ in 0..400 {
+                        drop(crate::spawn(std::future::ready(())).unwrap());
+                    }
+                }
+                loop {
+                    crate::yield_now().await;
+                    if i < 100 {
+                        drop(crate::spawn(std::future::ready(())).unwrap());
+                        drop(crate::spawn(std::future::ready(())).unwrap());
+                    }
+                }
+            }
+        };
+        spawn_at(&scheduler, 0, (0..300).map(yields).collect());
+        let n_runs = (1..)
+            .find(|_| {
+                scheduler.run_one().unwrap();
+                !log.0.lock().is_empty()
+            })
+            .unwrap();
+        assert!(n_runs < 64 * 1_300, "{n_runs}");
     }
 }

@@ -10,7 +10,7 @@
 //! was marked before step 1 of the owner is in the queue by step 2. Thieves take
 //! from the queues and leave the marks, which may thus be stale.
 
-use super::N_DEQUES;
+use super::N_QUEUES;
 use crate::Priority;
 use crate::level::LevelSet;
 use crate::sync::{AtomicU32, Injector, Ordering, Steal, Worker};
@@ -21,7 +21,7 @@ const BATCHES_MAX: u32 = 8;
 /// See the module. All levels but `RealTime`.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    queues: [Injector<T>; N_DEQUES],
+    queues: [Injector<T>; N_QUEUES],
     /// Levels whose queue may have something.
     marks: AtomicU32,
 }
@@ -67,16 +67,19 @@ impl<T> Inbox<T> {
     /// The owner takes what is there into its deques, in the order it came, and
     /// hears of each level that had something, and how much. A flood is taken in
     /// parts, for others to help.
-    pub(crate) fn empty_into(
+    pub(crate) fn empty_into<'a>(
         &self,
-        deques: &[Worker<T>; N_DEQUES],
+        deque_of: impl Fn(usize) -> &'a Worker<T>,
         had_some: impl Fn(Priority, usize),
-    ) {
+    ) where
+        T: 'a,
+    {
         let marks = self.marks.swap(0, Ordering::SeqCst);
-        for (level, (queue, deque)) in self.queues.iter().zip(deques).enumerate() {
+        for (level, queue) in self.queues.iter().enumerate() {
             if marks >> level & 1 == 0 {
                 continue;
             }
+            let deque = deque_of(level);
             let mut n_batches = 0;
             let before = deque.len();
             while n_batches < BATCHES_MAX {

@@ -1,7 +1,7 @@
 //! A vCPU: queues, timers and counters, and the thread that works them off.
 //!
 //! ```text
-//!   wakes and spawns here ─> LIFO slot ─> deque of the level ──┐ steal
+//!   wakes and spawns here ─> LIFO slot ─> queue of the level ──┐ steal
 //!   ... of pinned ones    ─> pinned                            ├──────> others
 //!   from other threads    ─> inbox of the level ───────────────┘
 //!
@@ -29,6 +29,7 @@ pub(crate) mod grip;
 pub(crate) mod handoff;
 pub(crate) mod idle;
 pub(crate) mod inbox;
+pub(crate) mod level_queue;
 #[allow(unsafe_code, reason = "the pointer to this thread's core: rule L1")]
 mod local;
 pub(crate) mod park;
@@ -48,12 +49,13 @@ use crate::level::LevelSet;
 use crate::scheduler::Shared;
 use crate::stall::{Seen, StallEnd};
 use crate::stats::{Counters, VcpuState};
-use crate::sync::{Stealer, order_of_accesses};
+use crate::sync::order_of_accesses;
 use crate::task::TaskRef;
 use crate::task::header::add_own;
 use crate::timer::TimerList;
 use crate::trace::Ring;
 use inbox::Inbox;
+use level_queue::LevelStealer;
 use park::Parker;
 
 pub(crate) use self::core::{Core, Ran, run, spin_ticks};
@@ -63,22 +65,22 @@ pub(crate) use local::{
     on_current_shared, on_local, work_for,
 };
 
-/// Levels with deques: all but `RealTime`.
-pub(crate) const N_DEQUES: usize = 3;
+/// Levels with queues for thieves: all but `RealTime`.
+pub(crate) const N_QUEUES: usize = 3;
 
 /// What everybody may touch of a vCPU.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     /// Thieves read it, and nobody writes to its lines.
-    pub(crate) stealers: CachePadded<[Stealer<TaskRef>; N_DEQUES]>,
+    pub(crate) stealers: CachePadded<[LevelStealer<TaskRef>; N_QUEUES]>,
     inbox: Inbox<TaskRef>,
     realtime: Mutex<BinaryHeap<Urgent>>,
     /// By level.
     pinned: Mutex<[VecDeque<Pinned>; 4]>,
     pinned_marks: AtomicU8,
-    /// By level: how many its deque has been given so far, and one. Its thread
+    /// By level: how many its queue has been given in order so far, and one. Its thread
     /// writes.
-    n_queued: [AtomicU64; N_DEQUES],
+    n_queued: [AtomicU64; N_QUEUES],
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
     /// Started stacks, which keep the thread at this vCPU.
@@ -114,13 +116,13 @@ struct Urgent {
 /// One that stays here, and its place among its equals that do not.
 #[derive(Debug)]
 struct Pinned {
-    /// It is next once so many have left the deque of its level; of `RealTime`,
+    /// It is next once so many have left the order of its level; of `RealTime`,
     /// the order of [`Urgent`].
     order: u64,
     task: TaskRef,
 }
 
-/// Before all that are in the deque.
+/// Before all that are in order.
 const AT_HEAD: u64 = 0;
 
 impl Ord for Urgent {
@@ -145,7 +147,7 @@ impl Vcpu {
             realtime: Mutex::default(),
             pinned: Mutex::default(),
             pinned_marks: AtomicU8::new(0),
-            n_queued: [const { AtomicU64::new(AT_HEAD + 1) }; N_DEQUES],
+            n_queued: [const { AtomicU64::new(AT_HEAD + 1) }; N_QUEUES],
             timers: Arc::default(),
             parker: Parker::default(),
             n_stacks: AtomicUsize::new(0),
@@ -213,27 +215,27 @@ impl Vcpu {
         }
     }
 
-    /// What is in its deques.
+    /// What is in its queues.
     fn n_stealable(&self) -> usize {
         // A length is the difference of two words, read one after the other: a
         // reader that loses its CPU in between counts all that came meanwhile.
-        let len = |stealer: &Stealer<TaskRef>| stealer.len().min(stealer.len());
+        let len = |stealer: &LevelStealer<TaskRef>| stealer.len().min(stealer.len());
         self.stealers.iter().map(len).sum()
     }
 
     /// What is ready at it, as far as can be seen from outside.
     pub(crate) fn n_ready(&self) -> usize {
-        let deques = self.n_stealable();
+        let queues = self.n_stealable();
         let pinned: usize = self.pinned.lock().iter().map(VecDeque::len).sum();
         let private = self.n_private.load(Ordering::Relaxed);
-        deques + self.inbox.len() + pinned + self.realtime.lock().len() + private
+        queues + self.inbox.len() + pinned + self.realtime.lock().len() + private
     }
 
     /// The same and what it runs, without locks: for placing.
     pub(crate) fn load(&self) -> usize {
-        let deques = self.n_stealable();
+        let queues = self.n_stealable();
         let inboxes = self.inbox.marks().bits().count_ones() as usize;
-        deques + inboxes + usize::from(self.running_level().is_some())
+        queues + inboxes + usize::from(self.running_level().is_some())
     }
 
     /// Ticks in coroutines until `now`, those of what it runs included.
@@ -312,19 +314,19 @@ impl Vcpu {
         self.n_private.load(Ordering::Relaxed) != 0 || self.has_own_work()
     }
 
-    /// The deque of a level has been given so many more. For its thread.
+    /// The queue of a level has been given so many more in order. For its thread.
     #[inline]
     fn note_queued(&self, level: usize, n: usize) {
         add_own(&self.n_queued[level], n as u64);
     }
 
-    /// How many have left the deque of a level, and one: by thieves, too.
+    /// How many that were in order at a level have left, and one: by thieves, too.
     fn n_left(&self, level: usize) -> u64 {
         let n_queued = self.n_queued[level].load(Ordering::Relaxed);
-        n_queued.saturating_sub(self.stealers[level].len() as u64)
+        n_queued.saturating_sub(self.stealers[level].len_in_order() as u64)
     }
 
-    /// Behind those of its level that are in the deque and the inbox by now, or
+    /// Behind those of its level that are in order and the inbox by now, or
     /// before them; of `RealTime`, by deadline and `urgent_order`.
     fn push_pinned(&self, task: TaskRef, level: Priority, at_head: bool, urgent_order: u64) {
         let mut queues = self.pinned.lock();
@@ -587,8 +589,7 @@ mod tests {
 
     use super::*;
     use crate::common::{oversubscribed, started};
-    use crate::scheduler::run_one_on;
-    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy, SpawnOptions};
+    use crate::{CoroutineScheduler, SchedulerConfig, SchedulingPolicy};
 
     #[test]
     fn who_slept_over_a_boost_wakes_at_its_own_level() {
@@ -628,54 +629,6 @@ mod tests {
         assert_eq!(sinks.info().level, Priority::Normal);
         assert_eq!(scheduler.run_one(), Some(sinks.id()));
         sinks.join().unwrap();
-    }
-
-    /// Queues are evened out: nobody is lost, and who came first goes first, also
-    /// beside one that stays.
-    #[test]
-    fn what_is_taken_over_keeps_its_order_and_its_place() {
-        // Few enough for one evening out.
-        const COUNT: u32 = 60;
-        const STAYS: [u32; 2] = [1_000, 1_001];
-        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
-        let shared = scheduler.shared();
-        let ran: Arc<Mutex<Vec<u32>>> = Arc::default();
-        let note = |number: u32| {
-            let ran = Arc::clone(&ran);
-            async move { ran.lock().push(number) }
-        };
-        let run_on = |vcpu, count| {
-            for _ in 0..count {
-                run_one_on(shared, vcpu).unwrap();
-            }
-            std::mem::take(&mut *ran.lock())
-        };
-        let low = || SpawnOptions::new().priority(Priority::Low);
-        let bodies: Vec<_> = (0..COUNT).map(note).collect();
-        let spawns = async move {
-            for body in bodies {
-                drop(crate::spawn_with(low(), body).unwrap());
-            }
-        };
-        drop(scheduler.spawn_with(low().pinned_to(0), spawns).unwrap());
-        run_one_on(shared, 0).unwrap();
-        let stays = |number| {
-            let options = low().pinned_to(1);
-            drop(scheduler.spawn_with(options, note(number)).unwrap());
-        };
-        stays(STAYS[0]);
-        run_one_on(shared, 1).unwrap();
-        assert_eq!(*ran.lock(), [STAYS[0]], "it was there before the others");
-        let stolen = scheduler.get_stats().vcpus[1].stolen_coroutines as u32;
-        assert!((1..COUNT).contains(&stolen), "{stolen}");
-        stays(STAYS[1]);
-        let expected = std::iter::once(STAYS[0]).chain(0..stolen);
-        let expected: Vec<u32> = expected.chain([STAYS[1]]).collect();
-        // The first one has run.
-        assert_eq!(run_on(1, stolen + 1), expected);
-        let rest: Vec<u32> = (stolen..COUNT).collect();
-        assert_eq!(run_on(0, COUNT - stolen), rest);
-        assert_eq!(shared.registry.count(), 0);
     }
 
     /// The monitor is dormant meanwhile: all sleep.
