@@ -154,7 +154,8 @@ impl Shared {
     }
 
     fn preempt_among(&self, vcpus: &[CachePadded<Vcpu>], level: Priority) {
-        if !self.config.preemptive {
+        let is_urgent = level == Priority::RealTime;
+        if !self.config.preemptive || !(is_urgent || self.preempting.has(level)) {
             return;
         }
         // Who is between two coroutines may have just found something else, and
@@ -174,7 +175,7 @@ impl Shared {
             vcpu.ask(HIGHER);
         }
         // Where all run `RealTime` there is nothing to expect.
-        if asked.is_some() || (is_any_between && level == Priority::RealTime) {
+        if asked.is_some() || (is_any_between && is_urgent) {
             // Who does not answer soon loses its vCPU, and who was not asked is.
             let by_ns = crate::clock::now_ns() + crate::monitor::ANSWER_NS;
             self.monitor.expect_by(by_ns);

@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::explore;
 use crate::Priority;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Worker, order_of_accesses};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Worker, fence, order_of_accesses};
 use crate::vcpu::idle::{IdleSet, Rest};
 use crate::vcpu::inbox::Inbox;
 use crate::vcpu::park::Parker;
@@ -45,7 +45,11 @@ impl Vcpus {
 
     fn push(&self, vcpu: usize) {
         self.inboxes[vcpu].push(7, LEVEL);
-        self.waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
+        // As `Shared::mark_waiting`.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) >> vcpu & 1 == 0 {
+            self.waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
+        }
     }
 
     /// As `Shared::push_from_outside`.
@@ -152,6 +156,7 @@ impl One<'_> {
         let own = 1 << self.own;
         if waiting.load(Ordering::SeqCst) & own != 0 && inboxes[self.own].is_empty(LEVEL) {
             waiting.fetch_and(!own, Ordering::SeqCst);
+            order_of_accesses();
             if inboxes[self.own].marks().has(LEVEL) {
                 waiting.fetch_or(own, Ordering::SeqCst);
             }
@@ -326,5 +331,32 @@ fn a_parker_keeps_a_token_for_who_comes_later() {
         let waker = thread::spawn(move || theirs.unpark());
         assert!(parker.park(None), "it sleeps until there is one");
         waker.join().unwrap();
+    });
+}
+
+/// The second wake may find the first one done, in the same sleep or an earlier
+/// one.
+#[test]
+fn a_wake_that_another_one_has_done_for_this_sleep_is_done_for_no_other() {
+    explore(3, || {
+        let parker = Arc::new(Parker::default());
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let theirs = Arc::clone(&parker);
+                thread::spawn(move || {
+                    theirs.unpark();
+                    theirs.unpark();
+                })
+            })
+            .collect();
+        assert!(parker.park(None));
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+        // A token is left, or all came for the first sleep.
+        let last = Arc::clone(&parker);
+        let last = thread::spawn(move || last.unpark());
+        assert!(parker.park(None));
+        last.join().unwrap();
     });
 }

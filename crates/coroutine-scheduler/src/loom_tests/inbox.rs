@@ -74,3 +74,25 @@ fn one_sender_s_work_stays_in_order() {
         assert!(of(10).eq([10, 11]) && of(20).eq([20, 21]), "{got:?}");
     });
 }
+
+/// A mark that is still there is not set again: then its owner sees what came.
+#[test]
+fn what_comes_under_a_stale_mark_is_not_left_behind() {
+    explore(3, || {
+        let inbox = Arc::new(Inbox::default());
+        inbox.push(1, Priority::Normal);
+        // A thief leaves the mark.
+        assert_eq!(
+            inbox.steal_into(&Worker::new_fifo(), Priority::Normal),
+            Some(1)
+        );
+        let to = Arc::clone(&inbox);
+        let sender = thread::spawn(move || to.push(2, Priority::Normal));
+        let deques = [0; 3].map(|_| Worker::new_fifo());
+        let mut got = Vec::new();
+        empty(&inbox, &deques, &mut got);
+        sender.join().unwrap();
+        empty(&inbox, &deques, &mut got);
+        assert_eq!(got, [2]);
+    });
+}

@@ -1,5 +1,6 @@
 //! What vCPUs, handles and tasks share.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) policy: AnyPolicy,
     /// Whether the policy wants to know what coroutines used.
     pub(crate) policy_counts: bool,
+    /// Levels whose arrivals may take a vCPU from something less urgent.
+    pub(crate) preempting: LevelSet,
     /// Whether equals run in the order in which they came, however many.
     pub(crate) keeps_order: bool,
     /// Whether even the one that was woken last gets into line.
@@ -59,7 +62,6 @@ pub(crate) struct Shared {
     pub(crate) stacks: Stacks,
     pub(crate) own: Weak<Shared>,
     pub(super) watchers: Watchers,
-    n_placed: AtomicUsize,
     last_balance: Mutex<Look>,
     pub(super) n_balances: AtomicU64,
     pub(super) n_migrations: AtomicU64,
@@ -219,6 +221,26 @@ pub(super) fn outsider_shard() -> usize {
         .unwrap_or(0)
 }
 
+fn preempting(policy: &AnyPolicy) -> LevelSet {
+    let mut all = LevelSet::EMPTY;
+    for arriving in Priority::ALL {
+        let preempts = |running| policy.preempts(arriving, running);
+        if Priority::ALL.into_iter().any(preempts) {
+            all = all.with(arriving);
+        }
+    }
+    all
+}
+
+/// Another number at each call of a thread.
+fn next_place() -> usize {
+    thread_local! {
+        static NEXT: Cell<usize> = Cell::new(outsider_shard());
+    }
+    let next = |next: &Cell<usize>| next.replace(next.get().wrapping_add(1));
+    NEXT.try_with(next).unwrap_or(0)
+}
+
 impl Shared {
     pub(super) fn new(config: SchedulerConfig, policy: AnyPolicy, own: Weak<Shared>) -> Shared {
         let n_vcpus = config.vcpu_count;
@@ -236,6 +258,7 @@ impl Shared {
         };
         Shared {
             policy_counts,
+            preempting: preempting(&policy),
             keeps_order: policy.keeps_order(),
             is_in_line: policy.keeps_order() || config.fairness == Fairness::Strict,
             initial_levels,
@@ -260,7 +283,6 @@ impl Shared {
             stacks: Stacks::default(),
             own,
             watchers: Watchers::default(),
-            n_placed: AtomicUsize::new(0),
             last_balance: Mutex::new(Look {
                 ticks: clock::ticks(),
                 busy: vec![0; n_vcpus],
@@ -312,14 +334,14 @@ impl Shared {
     /// Where something new goes that comes from no vCPU.
     pub(crate) fn place(&self) -> usize {
         let n_vcpus = self.vcpus.len();
-        let next = self.n_placed.fetch_add(1, Ordering::Relaxed) % n_vcpus;
+        let next = next_place() % n_vcpus;
         if !self.config.enable_load_balancing || !self.policy.balances() {
             return next;
         }
         // The least loaded, beginning with another one each time.
         (0..n_vcpus)
             .map(|i| (next + i) % n_vcpus)
-            .min_by_key(|&vcpu| self.vcpus[vcpu].load())
+            .min_by_key(|&vcpu| self.vcpus[vcpu].load(self.waiting_at(vcpu)))
             .unwrap_or(next)
     }
 

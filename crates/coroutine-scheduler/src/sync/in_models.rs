@@ -81,8 +81,13 @@ pub(crate) enum Steal<T> {
 
 type Queue<T> = Mutex<VecDeque<T>>;
 
+/// Who sees it empty has not locked it: that would give an order that real ones
+/// do not have.
 #[derive(Debug)]
-pub(crate) struct Injector<T>(Queue<T>);
+pub(crate) struct Injector<T> {
+    queue: Queue<T>,
+    count: AtomicUsize,
+}
 
 #[derive(Debug)]
 pub(crate) struct Worker<T> {
@@ -95,17 +100,21 @@ pub(crate) struct Stealer<T>(Arc<Queue<T>>);
 
 impl<T> Default for Injector<T> {
     fn default() -> Injector<T> {
-        Injector(Mutex::new(VecDeque::new()))
+        Injector {
+            queue: Mutex::new(VecDeque::new()),
+            count: AtomicUsize::new(0),
+        }
     }
 }
 
 impl<T> Injector<T> {
     pub(crate) fn push(&self, item: T) {
-        self.0.lock().push_back(item);
+        self.queue.lock().push_back(item);
+        self.count.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.count.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,11 +122,24 @@ impl<T> Injector<T> {
     }
 
     pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
-        move_one(&self.0, to)
+        match self.steal_batch_and_pop(to) {
+            Steal::Success(item) => {
+                to.push(item);
+                Steal::Success(())
+            }
+            Steal::Empty | Steal::Retry => Steal::Empty,
+        }
     }
 
     pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
-        take(&self.0)
+        if self.is_empty() {
+            return Steal::Empty;
+        }
+        let taken = take(&self.queue);
+        if matches!(taken, Steal::Success(_)) {
+            self.count.fetch_sub(1, Ordering::Release);
+        }
+        taken
     }
 }
 

@@ -264,6 +264,7 @@ impl Local<'_> {
         let core = self.core();
         core.marks.set(core.marks.get().without(level));
         self.shared().waiting[level.level()].fetch_and(!(1 << core.index), Ordering::SeqCst);
+        order_of_accesses();
         // Who has come since then has not seen the mark gone.
         let has_mail = match level {
             Priority::RealTime => !self.vcpu().realtime.lock().is_empty(),

@@ -3,7 +3,8 @@
 //! ```text
 //!   sender                        owner
 //!   1 push                        1 take the marks (swap 0)
-//!   2 mark the level              2 take from the queues of marked levels
+//!   2 mark the level, unless      2 take from the queues of marked levels
+//!     after a barrier it is
 //! ```
 //!
 //! A mark is never missing: what is pushed and not yet marked will be, and what
@@ -13,7 +14,7 @@
 use super::N_QUEUES;
 use crate::Priority;
 use crate::level::LevelSet;
-use crate::sync::{AtomicU32, Injector, Ordering, Steal, Worker};
+use crate::sync::{AtomicU32, Injector, Ordering, Steal, Worker, fence};
 
 /// Batches taken from one level at once.
 const BATCHES_MAX: u32 = 8;
@@ -38,7 +39,13 @@ impl<T> Default for Inbox<T> {
 impl<T> Inbox<T> {
     pub(crate) fn push(&self, item: T, level: Priority) {
         self.queues[level.level()].push(item);
-        self.marks.fetch_or(1 << level.level(), Ordering::SeqCst);
+        // The owner takes the mark before it looks: a mark that is still there is
+        // for this one, too. In a flood it stays in everybody's cache.
+        fence(Ordering::SeqCst);
+        let mark = 1 << level.level();
+        if self.marks.load(Ordering::SeqCst) & mark == 0 {
+            self.marks.fetch_or(mark, Ordering::SeqCst);
+        }
     }
 
     /// Levels that may have something.
@@ -75,6 +82,7 @@ impl<T> Inbox<T> {
         T: 'a,
     {
         let marks = self.marks.swap(0, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         for (level, queue) in self.queues.iter().enumerate() {
             if marks >> level & 1 == 0 {
                 continue;

@@ -36,7 +36,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -95,7 +95,8 @@ pub(crate) struct Vcpu {
     /// When the slice of what it runs began.
     pub(crate) slice_start_ticks: AtomicU64,
     pub(crate) start_ticks: AtomicU64,
-    pub(crate) is_asleep: AtomicU8,
+    /// In a line of its own: others read it at each wake.
+    pub(crate) is_asleep: CachePadded<AtomicU8>,
     pub(crate) counters: Counters,
     pub(crate) ring: Ring,
     /// In lines that only its holder touches.
@@ -156,7 +157,7 @@ impl Vcpu {
             running_id: AtomicU64::new(0),
             slice_start_ticks: AtomicU64::new(0),
             start_ticks: AtomicU64::new(0),
-            is_asleep: AtomicU8::new(1),
+            is_asleep: CachePadded::new(AtomicU8::new(1)),
             counters: Counters::default(),
             ring: Ring::new(n_records),
             core: CachePadded::new(CoreCell::new(core)),
@@ -231,9 +232,12 @@ impl Vcpu {
         queues + self.inbox.len() + pinned + self.realtime.lock().len() + private
     }
 
-    /// The same and what it runs, without locks: for placing.
-    pub(crate) fn load(&self) -> usize {
-        let queues = self.n_stealable();
+    /// The same and what it runs, without locks: for placing. `waiting` are the
+    /// levels that may have something.
+    pub(crate) fn load(&self, waiting: LevelSet) -> usize {
+        let queues = self.stealers.iter().zip(Priority::ALL);
+        let queues = queues.filter(|(_, level)| waiting.has(*level));
+        let queues: usize = queues.map(|(stealer, _)| stealer.len()).sum();
         let inboxes = self.inbox.marks().bits().count_ones() as usize;
         queues + inboxes + usize::from(self.running_level().is_some())
     }
@@ -505,8 +509,14 @@ impl Shared {
         }
     }
 
+    /// Something has been queued. The owner clears the mark before it looks
+    /// again: one that is still there is for this, too.
     fn mark_waiting(&self, vcpu: usize, level: Priority) {
-        self.waiting[level.level()].fetch_or(1 << vcpu, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let waiting = &self.waiting[level.level()];
+        if waiting.load(Ordering::SeqCst) >> vcpu & 1 == 0 {
+            waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
+        }
     }
 
     /// Makes sure that somebody looks at new work of a level: wakes a sleeper,
@@ -567,6 +577,16 @@ impl Shared {
             self.vcpus[sleeper].parker.unpark();
         }
         is_late
+    }
+
+    /// Levels at which something may wait at a vCPU.
+    pub(crate) fn waiting_at(&self, vcpu: usize) -> LevelSet {
+        let marks = self.waiting.iter().enumerate();
+        let bits = marks.map(|(level, waiting)| {
+            let is_marked = waiting.load(Ordering::Relaxed) >> vcpu & 1;
+            (is_marked as u8) << level
+        });
+        LevelSet::from_bits(bits.sum())
     }
 
     /// Levels at which something waits at other vCPUs than `own`.
