@@ -361,7 +361,7 @@ impl Local<'_> {
 
     /// The next one of a level from this vCPU's own queues: whose turn was
     /// interrupted, a few times who was woken last, and then whoever came first,
-    /// whether it may be stolen or not.
+    /// whether it may be stolen or not, or one of the surplus.
     fn pop(&self, level: Priority) -> Option<TaskRef> {
         let core = self.core();
         let vcpu = self.vcpu();
@@ -388,17 +388,15 @@ impl Local<'_> {
             return self.take_lifo();
         }
         lifo_run.set(0);
-        if let Some(task) = vcpu.pop_pinned_if(level, |one| one.order <= vcpu.n_left(index)) {
-            return Some(task);
-        }
-        let popped = if core.marks.get().has(level) {
-            core.queues[index].pop(&vcpu.stealers[index])
-        } else {
-            None
+        let queue = &core.queues[index];
+        let in_line = || {
+            let pinned = vcpu.pop_pinned_if(level, |one| one.order <= vcpu.n_left(index));
+            let other = pinned.or_else(|| queue.in_order.pop());
+            // Thieves may have taken from the inbox who came before it.
+            other.or_else(|| vcpu.pop_pinned(level))
         };
-        // Thieves may have taken from the inbox who came before it.
-        let other = popped.or_else(|| vcpu.pop_pinned(level));
-        other.or_else(|| lifo.and_then(|_| self.take_lifo()))
+        let popped = queue.pop(&vcpu.stealers[index], in_line);
+        popped.or_else(|| lifo.and_then(|_| self.take_lifo()))
     }
 
     fn take_lifo(&self) -> Option<TaskRef> {
@@ -1220,5 +1218,70 @@ mod tests {
             })
             .unwrap();
         assert!(n_runs < 64 * 1_300, "{n_runs}");
+    }
+
+    /// Pinned ones are in line with those in order, and the surplus waits for
+    /// neither.
+    #[test]
+    fn new_ones_do_not_wait_for_pinned_ones_that_yield() {
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        spawn_at(
+            &scheduler,
+            0,
+            (0..COUNT).map(|i| log.clone().note(i)).collect(),
+        );
+        let yields = async {
+            loop {
+                crate::yield_now().await;
+            }
+        };
+        let pinned = SpawnOptions::new().pinned_to(0);
+        drop(scheduler.spawn_with(pinned, yields).unwrap());
+        for _ in 0..3 * COUNT {
+            scheduler.run_one().unwrap();
+        }
+        assert_eq!(log.take().len() as u32, COUNT);
+    }
+
+    /// It is behind those that came before it, and not behind the surplus once
+    /// thieves have taken them.
+    #[test]
+    fn a_pinned_one_does_not_wait_for_the_end_of_the_surplus() {
+        const N_BEFORE: usize = 1_000;
+        fn goes_on() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(async { drop(crate::spawn(goes_on()).unwrap()) })
+        }
+        async fn spawns() {
+            for _ in 0..N_BEFORE {
+                drop(crate::spawn(goes_on()).unwrap());
+            }
+        }
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
+        let shared = scheduler.shared();
+        let schedule = |made: crate::JoinHandle<()>| {
+            scheduler.migrate_coroutine(made.id(), 0).unwrap();
+            assert_eq!(scheduler.schedule(&made).unwrap(), 0);
+        };
+        for _ in 0..N_BEFORE {
+            let made = scheduler.create_coroutine(Priority::Normal, 1, async {});
+            schedule(made.unwrap());
+        }
+        let log = Log::default();
+        let pinned = SpawnOptions::new().pinned_to(0);
+        drop(scheduler.spawn_with(pinned, log.clone().note(0)).unwrap());
+        let thief = Local::new(shared, 1, shared.vcpus[1].claim().unwrap(), false);
+        while shared.vcpus[0].has_stealable(Priority::Normal) {
+            let stolen = thief.steal(Priority::Normal).unwrap();
+            enter(&thief, || thief.run(stolen));
+        }
+        shared.vcpus[1].release();
+        let made = scheduler.create_coroutine(Priority::Normal, 1, spawns());
+        schedule(made.unwrap());
+        for _ in 0..8 * N_BEFORE {
+            run_one_on(shared, 0).unwrap();
+        }
+        assert_eq!(log.take(), [0]);
     }
 }

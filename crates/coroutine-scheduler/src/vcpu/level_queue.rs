@@ -23,7 +23,7 @@ use std::cell::Cell;
 use crate::sync::{Steal, Stealer, Worker};
 
 /// So many wait in order before new ones go to the surplus.
-pub(crate) const IN_ORDER_MAX: usize = 256;
+const IN_ORDER_MAX: usize = 256;
 /// While there is a surplus, one of so many pops takes its oldest.
 const OLDEST_EVERY: u32 = 64;
 
@@ -84,10 +84,16 @@ impl<T> LevelQueue<T> {
         self.surplus.push(item);
     }
 
+    /// The next one: of the surplus, or what `in_line` gives, which knows who is
+    /// in line with those in order and is not here.
     #[inline]
-    pub(crate) fn pop(&self, stealer: &LevelStealer<T>) -> Option<T> {
+    pub(crate) fn pop(
+        &self,
+        stealer: &LevelStealer<T>,
+        in_line: impl Fn() -> Option<T>,
+    ) -> Option<T> {
         if self.surplus.is_empty() {
-            return self.in_order.pop();
+            return in_line();
         }
         let turn = self.n_turns.get().wrapping_add(1);
         self.n_turns.set(turn);
@@ -98,9 +104,9 @@ impl<T> LevelQueue<T> {
             }
         }
         if turn.is_multiple_of(2) {
-            self.in_order.pop().or_else(|| self.surplus.pop())
+            in_line().or_else(|| self.surplus.pop())
         } else {
-            self.surplus.pop().or_else(|| self.in_order.pop())
+            self.surplus.pop().or_else(in_line)
         }
     }
 }
@@ -161,9 +167,12 @@ mod tests {
         queue
     }
 
+    fn pop(queue: &LevelQueue<u32>) -> Option<u32> {
+        queue.pop(&queue.stealer(), || queue.in_order.pop())
+    }
+
     fn popped(queue: &LevelQueue<u32>) -> Vec<u32> {
-        let stealer = queue.stealer();
-        std::iter::from_fn(|| queue.pop(&stealer)).collect()
+        std::iter::from_fn(|| pop(queue)).collect()
     }
 
     #[test]
@@ -177,11 +186,10 @@ mod tests {
     #[test]
     fn neither_queue_waits_for_the_end_of_the_other() {
         let queue = with(0..300, 1_000..1_300);
-        let stealer = queue.stealer();
         let mut oldest = 1_000;
         // Both get two for each that leave.
         for turn in 1..=10_000_u32 {
-            let item = queue.pop(&stealer).unwrap();
+            let item = pop(&queue).unwrap();
             if turn.is_multiple_of(OLDEST_EVERY) {
                 assert_eq!(item, oldest);
                 oldest += 1;
