@@ -1284,4 +1284,125 @@ mod tests {
         }
         assert_eq!(log.take(), [0]);
     }
+
+    #[test]
+    fn who_has_run_keeps_its_order_beside_a_surplus() {
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let (first, second) = (Log::default(), Log::default());
+        let body = |i| {
+            let (first, second) = (first.clone(), second.clone());
+            async move {
+                first.note(i).await;
+                crate::yield_now().await;
+                second.note(i).await;
+            }
+        };
+        spawn_at(&scheduler, 0, (0..COUNT).map(body).collect());
+        while scheduler.run_one().is_some() {}
+        let ran = first.take();
+        assert_eq!(ran.len() as u32, COUNT);
+        assert_eq!(second.take(), ran);
+    }
+
+    #[test]
+    fn who_is_woken_keeps_its_order_beside_a_surplus() {
+        const LAST: u32 = 599;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        let wakers: Arc<Mutex<Vec<_>>> = Arc::default();
+        for i in 0..=LAST {
+            let (log, wakers) = (log.clone(), Arc::clone(&wakers));
+            let mut has_waited = false;
+            let waits = std::future::poll_fn(move |cx| {
+                if std::mem::replace(&mut has_waited, true) {
+                    return std::task::Poll::Ready(());
+                }
+                wakers.lock().push(cx.waker().clone());
+                std::task::Poll::Pending
+            });
+            let body = async move {
+                waits.await;
+                log.note(i).await;
+            };
+            drop(scheduler.spawn(body).unwrap());
+        }
+        while scheduler.run_one().is_some() {}
+        let wakes = async move {
+            for _ in 0..=LAST {
+                drop(crate::spawn(std::future::ready(())).unwrap());
+            }
+            for waker in std::mem::take(&mut *wakers.lock()) {
+                waker.wake();
+            }
+        };
+        drop(scheduler.spawn(wakes).unwrap());
+        while scheduler.run_one().is_some() {}
+        // The one in the LIFO slot first.
+        let expected = std::iter::once(LAST).chain(0..LAST);
+        assert_eq!(log.take(), expected.collect::<Vec<u32>>());
+    }
+
+    /// It has its place among those in order, whatever joins the surplus.
+    #[test]
+    fn the_surplus_does_not_count_before_a_pinned_one() {
+        const STAYS: u32 = 5_000;
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        let spawner = log.clone();
+        let spawns = async move {
+            for i in 0..COUNT {
+                if i == COUNT / 2 {
+                    let pinned = SpawnOptions::new().pinned_to(0);
+                    let stays = spawner.clone().note(STAYS);
+                    drop(crate::spawn_with(pinned, stays).unwrap());
+                }
+                drop(crate::spawn(spawner.clone().note(i)).unwrap());
+            }
+        };
+        drop(scheduler.spawn(spawns).unwrap());
+        while scheduler.run_one().is_some() {}
+        let mut ran = log.take();
+        assert_eq!(ran.len() as u32, COUNT + 1);
+        assert!(ran.pop() != Some(STAYS), "it waits for none of the surplus");
+        let n_in_order = crate::vcpu::level_queue::IN_ORDER_MAX as u32;
+        ran.retain(|number| *number < n_in_order || *number == STAYS);
+        let expected = (0..n_in_order).chain([STAYS]);
+        assert_eq!(ran, expected.collect::<Vec<u32>>());
+    }
+
+    /// What a thief brings to its surplus does not either.
+    #[test]
+    fn a_stolen_surplus_does_not_count_before_a_pinned_one() {
+        const STAYS: u32 = 5_000;
+        const BEFORE: u32 = 4_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
+        let shared = scheduler.shared();
+        let log = Log::default();
+        let bodies = (0..1_000).map(|i| log.clone().note(i));
+        spawn_at(&scheduler, 0, bodies.collect());
+        let before = log.clone().note(BEFORE);
+        let made = scheduler.create_coroutine(Priority::Normal, 1, before);
+        let made = made.unwrap();
+        scheduler.migrate_coroutine(made.id(), 1).unwrap();
+        assert_eq!(scheduler.schedule(&made).unwrap(), 1);
+        let pinned = SpawnOptions::new().pinned_to(1);
+        drop(
+            scheduler
+                .spawn_with(pinned, log.clone().note(STAYS))
+                .unwrap(),
+        );
+        // Before it has seen what came to its inbox.
+        let thief = Local::new(shared, 1, shared.vcpus[1].claim().unwrap(), false);
+        let stolen = thief.steal(Priority::Normal).unwrap();
+        enter(&thief, || thief.run(stolen));
+        shared.vcpus[1].release();
+        let queue = &shared.vcpus[1].stealers[Priority::Normal.level()];
+        assert!(queue.len() > queue.len_in_order(), "it has a surplus");
+        while run_one_on(shared, 1).is_some() {}
+        let mut ran = log.take();
+        ran.retain(|number| *number >= BEFORE);
+        assert_eq!(ran, [BEFORE, STAYS]);
+    }
 }

@@ -23,7 +23,7 @@ use std::cell::Cell;
 use crate::sync::{Steal, Stealer, Worker};
 
 /// So many wait in order before new ones go to the surplus.
-const IN_ORDER_MAX: usize = 256;
+pub(crate) const IN_ORDER_MAX: usize = 256;
 /// While there is a surplus, one of so many pops takes its oldest.
 const OLDEST_EVERY: u32 = 64;
 
@@ -226,5 +226,15 @@ mod tests {
         assert_eq!(in_order, [0, 1, 2]);
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 10, 12]);
+    }
+
+    #[test]
+    fn a_surplus_alone_is_seen_from_both_ends() {
+        let queue = with([], 10..13);
+        let stealer = queue.stealer();
+        assert!(!queue.is_empty() && !stealer.is_empty());
+        assert_eq!((queue.len(), stealer.len()), (3, 3));
+        assert_eq!(stealer.len_in_order(), 0);
+        assert!(queue.overflows());
     }
 }
