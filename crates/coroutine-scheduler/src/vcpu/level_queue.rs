@@ -2,12 +2,14 @@
 //! wait, new ones beside that, newest first.
 //!
 //! ```text
-//!   has run before ──────────────> in order ──┐
+//!   has run, or from outside ────> in order ──┐
 //!   new ── few wait, no surplus ──────^       ├── turn by turn ──> pop
 //!    └──── else ─────────────────> surplus ───┘
 //! ```
 //!
-//! Now and then the surplus gives its oldest.
+//! Now and then the surplus gives its oldest. Who is in line with those in order
+//! and lies elsewhere, pinned ones, has its turns with them: whose turn it is
+//! comes first.
 //!
 //! A program that divides its work spawns more than can run. In the order in
 //! which they came, all branches of its tree are open before the first one is
