@@ -269,6 +269,8 @@ mod tests {
             let is_boosted = policy == SchedulingPolicy::Mlfq;
             assert_eq!(asked.boost_every().is_some(), is_boosted);
             assert!(asked.balances());
+            let has_levels = matches!(inside, BuiltIn::Levels(_));
+            assert_eq!(asked.keeps_order(), !has_levels, "{policy}");
             assert_eq!(
                 asked.pick(LevelSet::ALL, &mut Share::default(), 0),
                 Some(Priority::RealTime)

@@ -362,7 +362,7 @@ impl Local<'_> {
 
     /// The next one of a level from this vCPU's own queues: whose turn was
     /// interrupted, a few times who was woken last, and then whoever came first,
-    /// whether it may be stolen or not.
+    /// whether it may be stolen or not, or one of the surplus.
     fn pop(&self, level: Priority) -> Option<TaskRef> {
         let core = self.core();
         let vcpu = self.vcpu();
@@ -389,17 +389,15 @@ impl Local<'_> {
             return self.take_lifo();
         }
         lifo_run.set(0);
-        if let Some(task) = vcpu.pop_pinned_if(level, |one| one.order <= vcpu.n_left(index)) {
-            return Some(task);
-        }
-        let popped = if core.marks.get().has(level) {
-            core.queues[index].pop(&vcpu.stealers[index])
-        } else {
-            None
+        let queue = &core.queues[index];
+        let in_line = || {
+            let pinned = vcpu.pop_pinned_if(level, |one| one.order <= vcpu.n_left(index));
+            let other = pinned.or_else(|| queue.in_order.pop());
+            // Thieves may have taken from the inbox who came before it.
+            other.or_else(|| vcpu.pop_pinned(level))
         };
-        // Thieves may have taken from the inbox who came before it.
-        let other = popped.or_else(|| vcpu.pop_pinned(level));
-        other.or_else(|| lifo.and_then(|_| self.take_lifo()))
+        let popped = queue.pop(&vcpu.stealers[index], in_line);
+        popped.or_else(|| lifo.and_then(|_| self.take_lifo()))
     }
 
     fn take_lifo(&self) -> Option<TaskRef> {
@@ -1221,5 +1219,198 @@ mod tests {
             })
             .unwrap();
         assert!(n_runs < 64 * 1_300, "{n_runs}");
+    }
+
+    /// Pinned ones are in line with those in order, and the surplus waits for
+    /// neither.
+    #[test]
+    fn new_ones_do_not_wait_for_pinned_ones_that_yield() {
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        spawn_at(
+            &scheduler,
+            0,
+            (0..COUNT).map(|i| log.clone().note(i)).collect(),
+        );
+        let yields = async {
+            loop {
+                crate::yield_now().await;
+            }
+        };
+        let pinned = SpawnOptions::new().pinned_to(0);
+        drop(scheduler.spawn_with(pinned, yields).unwrap());
+        for _ in 0..3 * COUNT {
+            scheduler.run_one().unwrap();
+        }
+        assert_eq!(log.take().len() as u32, COUNT);
+    }
+
+    /// It is behind those that came before it, and not behind the surplus once
+    /// thieves have taken them.
+    #[test]
+    fn a_pinned_one_does_not_wait_for_the_end_of_the_surplus() {
+        const N_BEFORE: usize = 1_000;
+        fn goes_on() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(async { drop(crate::spawn(goes_on()).unwrap()) })
+        }
+        async fn spawns() {
+            for _ in 0..N_BEFORE {
+                drop(crate::spawn(goes_on()).unwrap());
+            }
+        }
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
+        let shared = scheduler.shared();
+        let schedule = |made: crate::JoinHandle<()>| {
+            scheduler.migrate_coroutine(made.id(), 0).unwrap();
+            assert_eq!(scheduler.schedule(&made).unwrap(), 0);
+        };
+        for _ in 0..N_BEFORE {
+            let made = scheduler.create_coroutine(Priority::Normal, 1, async {});
+            schedule(made.unwrap());
+        }
+        let log = Log::default();
+        let pinned = SpawnOptions::new().pinned_to(0);
+        drop(scheduler.spawn_with(pinned, log.clone().note(0)).unwrap());
+        let thief = Local::new(shared, 1, shared.vcpus[1].claim().unwrap(), false);
+        while shared.vcpus[0].has_stealable(Priority::Normal) {
+            let stolen = thief.steal(Priority::Normal).unwrap();
+            enter(&thief, || thief.run(stolen));
+        }
+        shared.vcpus[1].release();
+        let made = scheduler.create_coroutine(Priority::Normal, 1, spawns());
+        schedule(made.unwrap());
+        for _ in 0..8 * N_BEFORE {
+            run_one_on(shared, 0).unwrap();
+        }
+        assert_eq!(log.take(), [0]);
+    }
+
+    #[test]
+    fn who_has_run_keeps_its_order_beside_a_surplus() {
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        let body = |i| {
+            let log = log.clone();
+            async move {
+                log.clone().note(i).await;
+                crate::yield_now().await;
+                log.note(COUNT + i).await;
+            }
+        };
+        spawn_at(&scheduler, 0, (0..COUNT).map(body).collect());
+        while scheduler.run_one().is_some() {}
+        let ran = log.take();
+        let (first, again): (Vec<u32>, Vec<u32>) = ran.iter().partition(|n| **n < COUNT);
+        assert_eq!(first.len() as u32, COUNT);
+        assert!(again.iter().map(|number| number - COUNT).eq(first));
+        let place = |number| ran.iter().position(|other| *other == number);
+        let last_in_order = crate::vcpu::level_queue::IN_ORDER_MAX as u32 - 1;
+        assert!(
+            place(again[0]) > place(last_in_order),
+            "who yields goes behind who waits in order"
+        );
+    }
+
+    #[test]
+    fn who_is_woken_keeps_its_order_beside_a_surplus() {
+        const LAST: u32 = 599;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        let wakers: Arc<Mutex<Vec<_>>> = Arc::default();
+        for i in 0..=LAST {
+            let (log, wakers) = (log.clone(), Arc::clone(&wakers));
+            let mut has_waited = false;
+            let waits = std::future::poll_fn(move |cx| {
+                if std::mem::replace(&mut has_waited, true) {
+                    return std::task::Poll::Ready(());
+                }
+                wakers.lock().push(cx.waker().clone());
+                std::task::Poll::Pending
+            });
+            let body = async move {
+                waits.await;
+                log.note(i).await;
+            };
+            drop(scheduler.spawn(body).unwrap());
+        }
+        while scheduler.run_one().is_some() {}
+        let wakes = async move {
+            for _ in 0..=LAST {
+                drop(crate::spawn(std::future::ready(())).unwrap());
+            }
+            for waker in std::mem::take(&mut *wakers.lock()) {
+                waker.wake();
+            }
+        };
+        drop(scheduler.spawn(wakes).unwrap());
+        while scheduler.run_one().is_some() {}
+        // The one in the LIFO slot first.
+        let expected = std::iter::once(LAST).chain(0..LAST);
+        assert_eq!(log.take(), expected.collect::<Vec<u32>>());
+    }
+
+    /// It has its place among those in order, whatever joins the surplus.
+    #[test]
+    fn the_surplus_does_not_count_before_a_pinned_one() {
+        const STAYS: u32 = 5_000;
+        const COUNT: u32 = 1_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(1)).unwrap();
+        let log = Log::default();
+        let spawner = log.clone();
+        let spawns = async move {
+            for i in 0..COUNT {
+                if i == COUNT / 2 {
+                    let pinned = SpawnOptions::new().pinned_to(0);
+                    let stays = spawner.clone().note(STAYS);
+                    drop(crate::spawn_with(pinned, stays).unwrap());
+                }
+                drop(crate::spawn(spawner.clone().note(i)).unwrap());
+            }
+        };
+        drop(scheduler.spawn(spawns).unwrap());
+        while scheduler.run_one().is_some() {}
+        let mut ran = log.take();
+        assert_eq!(ran.len() as u32, COUNT + 1);
+        assert!(ran.pop() != Some(STAYS), "it waits for none of the surplus");
+        let n_in_order = crate::vcpu::level_queue::IN_ORDER_MAX as u32;
+        ran.retain(|number| *number < n_in_order || *number == STAYS);
+        let expected = (0..n_in_order).chain([STAYS]);
+        assert_eq!(ran, expected.collect::<Vec<u32>>());
+    }
+
+    /// What a thief brings to its surplus does not either.
+    #[test]
+    fn a_stolen_surplus_does_not_count_before_a_pinned_one() {
+        const STAYS: u32 = 5_000;
+        const BEFORE: u32 = 4_000;
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
+        let shared = scheduler.shared();
+        let log = Log::default();
+        let bodies = (0..1_000).map(|i| log.clone().note(i));
+        spawn_at(&scheduler, 0, bodies.collect());
+        let before = log.clone().note(BEFORE);
+        let made = scheduler.create_coroutine(Priority::Normal, 1, before);
+        let made = made.unwrap();
+        scheduler.migrate_coroutine(made.id(), 1).unwrap();
+        assert_eq!(scheduler.schedule(&made).unwrap(), 1);
+        let pinned = SpawnOptions::new().pinned_to(1);
+        drop(
+            scheduler
+                .spawn_with(pinned, log.clone().note(STAYS))
+                .unwrap(),
+        );
+        // Before it has seen what came to its inbox.
+        let thief = Local::new(shared, 1, shared.vcpus[1].claim().unwrap(), false);
+        let stolen = thief.steal(Priority::Normal).unwrap();
+        enter(&thief, || thief.run(stolen));
+        shared.vcpus[1].release();
+        let queue = &shared.vcpus[1].stealers[Priority::Normal.level()];
+        assert!(queue.len() > queue.len_in_order(), "it has a surplus");
+        while run_one_on(shared, 1).is_some() {}
+        let mut ran = log.take();
+        ran.retain(|number| *number >= BEFORE);
+        assert_eq!(ran, [BEFORE, STAYS]);
     }
 }

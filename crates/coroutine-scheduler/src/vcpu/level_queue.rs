@@ -2,12 +2,14 @@
 //! wait, new ones beside that, newest first.
 //!
 //! ```text
-//!   has run before ──────────────> in order ──┐
+//!   has run, or from outside ────> in order ──┐
 //!   new ── few wait, no surplus ──────^       ├── turn by turn ──> pop
 //!    └──── else ─────────────────> surplus ───┘
 //! ```
 //!
-//! Now and then the surplus gives its oldest.
+//! Now and then the surplus gives its oldest. Who is in line with those in order
+//! and lies elsewhere, pinned ones, has its turns with them: whose turn it is
+//! comes first.
 //!
 //! A program that divides its work spawns more than can run. In the order in
 //! which they came, all branches of its tree are open before the first one is
@@ -84,10 +86,16 @@ impl<T> LevelQueue<T> {
         self.surplus.push(item);
     }
 
+    /// The next one: of the surplus, or what `in_line` gives, which knows who is
+    /// in line with those in order and is not here.
     #[inline]
-    pub(crate) fn pop(&self, stealer: &LevelStealer<T>) -> Option<T> {
+    pub(crate) fn pop(
+        &self,
+        stealer: &LevelStealer<T>,
+        in_line: impl Fn() -> Option<T>,
+    ) -> Option<T> {
         if self.surplus.is_empty() {
-            return self.in_order.pop();
+            return in_line();
         }
         let turn = self.n_turns.get().wrapping_add(1);
         self.n_turns.set(turn);
@@ -98,9 +106,9 @@ impl<T> LevelQueue<T> {
             }
         }
         if turn.is_multiple_of(2) {
-            self.in_order.pop().or_else(|| self.surplus.pop())
+            in_line().or_else(|| self.surplus.pop())
         } else {
-            self.surplus.pop().or_else(|| self.in_order.pop())
+            self.surplus.pop().or_else(in_line)
         }
     }
 }
@@ -161,9 +169,12 @@ mod tests {
         queue
     }
 
+    fn pop(queue: &LevelQueue<u32>) -> Option<u32> {
+        queue.pop(&queue.stealer(), || queue.in_order.pop())
+    }
+
     fn popped(queue: &LevelQueue<u32>) -> Vec<u32> {
-        let stealer = queue.stealer();
-        std::iter::from_fn(|| queue.pop(&stealer)).collect()
+        std::iter::from_fn(|| pop(queue)).collect()
     }
 
     #[test]
@@ -177,11 +188,10 @@ mod tests {
     #[test]
     fn neither_queue_waits_for_the_end_of_the_other() {
         let queue = with(0..300, 1_000..1_300);
-        let stealer = queue.stealer();
         let mut oldest = 1_000;
         // Both get two for each that leave.
         for turn in 1..=10_000_u32 {
-            let item = queue.pop(&stealer).unwrap();
+            let item = pop(&queue).unwrap();
             if turn.is_multiple_of(OLDEST_EVERY) {
                 assert_eq!(item, oldest);
                 oldest += 1;
@@ -218,5 +228,15 @@ mod tests {
         assert_eq!(in_order, [0, 1, 2]);
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 10, 12]);
+    }
+
+    #[test]
+    fn a_surplus_alone_is_seen_from_both_ends() {
+        let queue = with([], 10..13);
+        let stealer = queue.stealer();
+        assert!(!queue.is_empty() && !stealer.is_empty());
+        assert_eq!((queue.len(), stealer.len()), (3, 3));
+        assert_eq!(stealer.len_in_order(), 0);
+        assert!(queue.overflows());
     }
 }
