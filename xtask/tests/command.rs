@@ -60,7 +60,7 @@ fn wrong_operands_are_named() {
         &["report", missing],
         Stdio::null(),
         3,
-        "target/bench/no-run",
+        "bench/no-run-of-this-name",
     );
     check(&["report", "--format", "xml"], Stdio::null(), 3, "xml");
 }

@@ -36,6 +36,8 @@ pub(crate) struct LevelQueue<T> {
     surplus: Worker<T>,
     /// Pops while there was a surplus.
     n_turns: Cell<u32>,
+    /// How often one was wanted from elsewhere.
+    n_steals: Cell<u32>,
 }
 
 /// The far end, for everybody.
@@ -51,6 +53,7 @@ impl<T> LevelQueue<T> {
             in_order: Worker::new_fifo(),
             surplus: Worker::new_lifo(),
             n_turns: Cell::new(0),
+            n_steals: Cell::new(0),
         }
     }
 
@@ -126,11 +129,19 @@ impl<T> LevelStealer<T> {
         self.in_order.len()
     }
 
-    /// Moves some, from the surplus if there is any, and gives the one of these
-    /// that is next.
+    /// Moves some and gives the one of these that is next: of the surplus and of
+    /// those in order in turn, as far as there are both. The owner, whose turns
+    /// are the same, may be busy with one for long.
     pub(crate) fn steal_and_pop(&self, to: &LevelQueue<T>) -> Option<T> {
-        let oldest = until_settled(|| self.surplus.steal_batch_and_pop(&to.surplus));
-        oldest.or_else(|| until_settled(|| self.in_order.steal_batch_and_pop(&to.in_order)))
+        let new = || until_settled(|| self.surplus.steal_batch_and_pop(&to.surplus));
+        let in_order = || until_settled(|| self.in_order.steal_batch_and_pop(&to.in_order));
+        let turn = to.n_steals.get().wrapping_add(1);
+        to.n_steals.set(turn);
+        if turn.is_multiple_of(2) {
+            in_order().or_else(new)
+        } else {
+            new().or_else(in_order)
+        }
     }
 
     /// Moves some, from the surplus if there is any. It may be in vain, where
@@ -228,6 +239,19 @@ mod tests {
         assert_eq!(in_order, [0, 1, 2]);
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 10, 12]);
+    }
+
+    #[test]
+    fn thieves_leave_nobody_in_order_behind_a_surplus_that_grows() {
+        let queue = with(0..3, []);
+        let stealer = queue.stealer();
+        let thief = LevelQueue::new();
+        let steal = || {
+            (10..20).for_each(|item| queue.push_surplus(item));
+            stealer.steal_and_pop(&thief).unwrap()
+        };
+        let stolen = [steal(), steal(), steal(), steal()];
+        assert_eq!(stolen.map(|item| item < 10), [false, true, false, true]);
     }
 
     #[test]
