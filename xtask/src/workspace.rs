@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -219,19 +220,30 @@ pub(crate) fn output_width() -> usize {
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on, signals set the flag instead of ending this process.
+    /// From now on, signals set the flag instead of ending this process, which a
+    /// second one does at once.
     pub(crate) fn watch() -> Result<Self> {
+        /// One Ctrl-C may arrive twice: `timeout` and others signal a process and
+        /// then its group. What comes this soon is no second one.
+        const ECHO: Duration = Duration::from_secs(1);
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [
+        let mut signals = signal_hook::iterator::Signals::new([
             signal_hook::consts::SIGINT,
             signal_hook::consts::SIGTERM,
             signal_hook::consts::SIGHUP,
-        ] {
-            // A second signal ends the process at once, as usual.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-                .context("cannot watch for Ctrl-C")?;
-        }
+        ])
+        .context("cannot watch for Ctrl-C")?;
+        let set = Arc::clone(&flag);
+        std::thread::spawn(move || {
+            let mut first: Option<Instant> = None;
+            for _ in signals.forever() {
+                // Relaxed: the flag publishes nothing but itself.
+                set.store(true, Ordering::Relaxed);
+                if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
+                    std::process::exit(130);
+                }
+            }
+        });
         Ok(Self(flag))
     }
 
