@@ -240,7 +240,7 @@ impl Interrupt {
                 // Relaxed: the flag publishes nothing but itself.
                 set.store(true, Ordering::Relaxed);
                 if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
-                    std::process::exit(130);
+                    signal_hook::low_level::exit(130);
                 }
             }
         });
