@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use perf_bench::report::criterion;
 use perf_bench::{Format, Report};
 
-use crate::workspace::{Outcome, Workspace, output_width, print_text, tell, write_file};
+use crate::workspace::{Outcome, Workspace, output_width, print_text, read_text, tell, write_file};
 
 /// As many runs are named to who asks for one that is not there.
 const RUNS_NAMED: usize = 5;
@@ -90,9 +90,7 @@ fn read(dir: &Path, run: &str) -> Result<Report> {
             candidates[1].display()
         );
     };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // What is no text is no report either, which the parser says.
-    let text = String::from_utf8_lossy(&bytes);
+    let text = read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
     Report::from_json(&text).with_context(|| path.display().to_string())
 }
 

@@ -311,8 +311,13 @@ pub(crate) fn make_run_dir(parent: &Path, name: &str) -> Result<PathBuf> {
     bail!("{} is full of runs named {name}", parent.display())
 }
 
+/// Text of a file. What is no text is refused by who parses it, as damaged.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What to do about a directory that could not be made.
-fn cannot_create(dir: &Path) -> String {
+pub(crate) fn cannot_create(dir: &Path) -> String {
     // The nearest thing on the way that is there, a dangling link too.
     let nearest = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
     let advice = match nearest.filter(|path| !path.is_dir()) {

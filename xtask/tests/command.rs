@@ -182,6 +182,35 @@ fn write_script(path: &Path, script: &str) {
     assert!(written.unwrap().success(), "{}", path.display());
 }
 
+/// A calibration in that tree, with those scripts.
+fn calibration(root: &Path) -> Command {
+    let mut command = program();
+    command
+        .args(["gate", "--calibrate", "--quick"])
+        .current_dir(root)
+        .env_remove("CARGO_TARGET_DIR")
+        .env("CARGO_MANIFEST_DIR", root)
+        .env("REAL_CARGO", std::env::var_os("CARGO").unwrap())
+        .env("CARGO", root.join("cargo"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// It was read when both sides had been built, minutes later.
+#[test]
+fn damaged_rates_are_told_before_anything_is_built() {
+    let root = tree("damaged", "xtask");
+    write_script(&root.join("cargo"), CARGO);
+    fs::create_dir_all(root.join("target/gate")).unwrap();
+    fs::write(root.join("target/gate/calibration.json"), b"\xff{").unwrap();
+    let output = calibration(&root).arg("--add").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("calibration.json is damaged"), "{said}");
+    assert!(!said.contains("building"), "{said}");
+    fs::remove_dir_all(root).unwrap();
+}
+
 /// A terminal signals the whole group, and `timeout` both the process and its group:
 /// the second signal ended the gate at once, and its workers wrote "Broken pipe".
 #[test]
@@ -189,15 +218,9 @@ fn ctrl_c_to_the_whole_group_keeps_what_a_calibration_has() {
     let root = tree("ctrl-c", "xtask");
     write_script(&root.join("worker"), WORKER);
     write_script(&root.join("cargo"), CARGO);
-    let mut command = program();
+    let mut command = calibration(&root);
     command
-        .args(["gate", "--calibrate", "--quick", "--aa", "100000"])
-        .current_dir(&root)
-        .env_remove("CARGO_TARGET_DIR")
-        .env("CARGO_MANIFEST_DIR", &root)
-        .env("REAL_CARGO", std::env::var_os("CARGO").unwrap())
-        .env("CARGO", root.join("cargo"))
-        .stdin(Stdio::null())
+        .args(["--aa", "100000"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0);
