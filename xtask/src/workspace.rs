@@ -227,18 +227,21 @@ impl Interrupt {
         /// then its group. What comes this soon is no second one.
         const ECHO: Duration = Duration::from_secs(1);
         let flag = Arc::new(AtomicBool::new(false));
-        let mut signals = signal_hook::iterator::Signals::new([
+        let watched = [
             signal_hook::consts::SIGINT,
             signal_hook::consts::SIGTERM,
             signal_hook::consts::SIGHUP,
-        ])
-        .context("cannot watch for Ctrl-C")?;
-        let set = Arc::clone(&flag);
+        ];
+        // In the handler: the thread may come later than a child's end by the signal.
+        for signal in watched {
+            signal_hook::flag::register(signal, Arc::clone(&flag))
+                .context("cannot watch for Ctrl-C")?;
+        }
+        let mut signals =
+            signal_hook::iterator::Signals::new(watched).context("cannot watch for Ctrl-C")?;
         std::thread::spawn(move || {
             let mut first: Option<Instant> = None;
             for _ in signals.forever() {
-                // Relaxed: the flag publishes nothing but itself.
-                set.store(true, Ordering::Relaxed);
                 if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
                     signal_hook::low_level::exit(130);
                 }

@@ -235,6 +235,14 @@ mod tests {
             .collect()
     }
 
+    /// Its parent was ended by a second Ctrl-C, and it wrote "Broken pipe".
+    #[test]
+    fn a_parent_that_is_gone_is_the_end_and_no_error() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        serve(&b"list\nlist\n"[..], writer).unwrap();
+    }
+
     #[test]
     fn every_body_repeats_and_its_counters_do() {
         for gated in gated() {

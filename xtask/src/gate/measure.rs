@@ -109,6 +109,10 @@ impl<'a> Bench<'a> {
         self.settings.inject = inject;
     }
 
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupt.is_set()
+    }
+
     /// A worker as it stands on the disk.
     fn plain(&mut self, side: Side) -> Result<PathBuf> {
         self.workers.worker(side, Layout::Plain)

@@ -286,8 +286,21 @@ fn with_flags(mut command: String, flags: [(bool, &str); 2], filter: Option<&str
     command
 }
 
-/// All stages. `None` for Ctrl-C.
+/// All stages. `None` for Ctrl-C, which also ends a cargo that links a layout.
 fn judge(
+    bench: &mut Bench<'_>,
+    evidence: &mut Evidence,
+    callgrind: Option<&Callgrind>,
+    rules: &Rules,
+    notes: &mut Vec<String>,
+) -> Result<Option<GateReport>> {
+    match stages(bench, evidence, callgrind, rules, notes) {
+        Err(_) if bench.is_interrupted() => Ok(None),
+        judged => judged,
+    }
+}
+
+fn stages(
     bench: &mut Bench<'_>,
     evidence: &mut Evidence,
     callgrind: Option<&Callgrind>,
