@@ -8,7 +8,7 @@ use perf_bench::baseline::{moved, same_machine};
 use perf_bench::report::text;
 use perf_bench::{Fingerprint, Report};
 
-use crate::workspace::{Workspace, write_file};
+use crate::workspace::{Workspace, read_text, write_file};
 
 /// A stored run that can be compared with.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Baseline {
     /// measured.
     pub(crate) fn load(workspace: &Workspace, name: &str, is_quick: bool) -> Result<Self> {
         let path = path(workspace, name, is_quick);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let flag = if is_quick { " --quick" } else { "" };
@@ -71,8 +71,12 @@ impl Baseline {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        let report = Report::from_json(&text)
-            .with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        let report = Report::from_json(&text).with_context(|| {
+            format!(
+                "{} is damaged; remove it, or keep another with --save {name}",
+                path.display()
+            )
+        })?;
         same_machine(&report.context.fingerprint, &Fingerprint::detect())
             .with_context(|| format!("baseline {name:?} cannot be used"))?;
         Ok(Self {
@@ -168,9 +172,9 @@ mod tests {
         let place = save(&workspace, "b", true, &other).unwrap();
         refused(&workspace, "b", "another machine (CPU \"Another CPU\"");
 
-        for text in ["", "{", "[]", "{\"schema\":\"x\"}"] {
+        for text in [&b""[..], b"{", b"[]", b"{\"schema\":\"x\"}", b"\xff\xfe"] {
             std::fs::write(&place, text).unwrap();
-            refused(&workspace, "b", "b.quick.json is damaged: remove it");
+            refused(&workspace, "b", "b.quick.json is damaged; remove it");
         }
         std::fs::remove_dir_all(workspace.root()).unwrap();
     }

@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::workspace::{Interrupt, output_of, tell, version_of};
 
@@ -588,7 +587,8 @@ fn sha256_of(path: &Path) -> Result<String> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
+    let hash = hmac_sha256::Hash::hash(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn say(line: &str) {

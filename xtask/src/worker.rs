@@ -12,7 +12,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -141,17 +142,21 @@ pub(crate) fn lines_of(child: &mut Child) -> Result<Receiver<std::io::Result<Str
 /// Ends the whole process group when it is dropped.
 pub(crate) struct Group(pub(crate) Child);
 
+impl Group {
+    /// Of the group and of the process that leads it.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_raw(self.0.id().cast_signed())
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(Some(_))) {
             return;
         }
-        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
-            // Both fail only if it has gone in the meantime.
-            let _ = kill_process_group(group, Signal::KILL);
-            let _ = self.0.wait();
-        }
+        // Both fail only if it has gone in the meantime.
+        let _ = killpg(self.id(), Signal::SIGKILL);
+        let _ = self.0.wait();
     }
 }
 

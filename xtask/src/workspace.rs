@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -219,19 +220,33 @@ pub(crate) fn output_width() -> usize {
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on, signals set the flag instead of ending this process.
+    /// From now on, signals set the flag instead of ending this process, which a
+    /// second one does at once.
     pub(crate) fn watch() -> Result<Self> {
+        /// One Ctrl-C may arrive twice: `timeout` and others signal a process and
+        /// then its group. What comes this soon is no second one.
+        const ECHO: Duration = Duration::from_secs(1);
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [
+        let watched = [
             signal_hook::consts::SIGINT,
             signal_hook::consts::SIGTERM,
             signal_hook::consts::SIGHUP,
-        ] {
-            // A second signal ends the process at once, as usual.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+        ];
+        // In the handler: the thread may come later than a child's end by the signal.
+        for signal in watched {
+            signal_hook::flag::register(signal, Arc::clone(&flag))
                 .context("cannot watch for Ctrl-C")?;
         }
+        let mut signals =
+            signal_hook::iterator::Signals::new(watched).context("cannot watch for Ctrl-C")?;
+        std::thread::spawn(move || {
+            let mut first: Option<Instant> = None;
+            for _ in signals.forever() {
+                if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
+                    signal_hook::low_level::exit(130);
+                }
+            }
+        });
         Ok(Self(flag))
     }
 
@@ -299,8 +314,13 @@ pub(crate) fn make_run_dir(parent: &Path, name: &str) -> Result<PathBuf> {
     bail!("{} is full of runs named {name}", parent.display())
 }
 
+/// Text of a file. What is no text is refused by who parses it, as damaged.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What to do about a directory that could not be made.
-fn cannot_create(dir: &Path) -> String {
+pub(crate) fn cannot_create(dir: &Path) -> String {
     // The nearest thing on the way that is there, a dangling link too.
     let nearest = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
     let advice = match nearest.filter(|path| !path.is_dir()) {

@@ -2,8 +2,13 @@
 //! message, the documented status, and never a panic.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// The program of this tree, as in `crates/vm-runtime/tests/guest_programs.rs`.
 fn program() -> Command {
@@ -149,4 +154,93 @@ fn tools_that_are_missing_are_named() {
         assert_eq!(output.status.code(), Some(3), "{args:?}: {said}");
         assert!(said.contains(part), "{args:?}: {said}");
     }
+}
+
+/// Answers as `vm-bench-worker gate` does.
+const WORKER: &str = r#"#!/bin/sh
+while read -r verb n; do case $verb in
+list) echo '{"benchmarks":[{"id":"control/sum","kind":"compute","work":1},{"id":"a/b","kind":"compute","work":1}]}' ;;
+prepare) echo '"ready"' ;;
+run) echo "{\"ran\":{\"ns\":$((n * 1000)),\"checksum\":7}}" ;;
+counters) echo '{"counters":[]}' ;;
+quit) exit 0 ;;
+esac; done
+"#;
+
+/// In the place of cargo: "builds" the worker, and hands on all else.
+const CARGO: &str = r#"#!/bin/sh
+[ "$1" = rustc ] || exec "$REAL_CARGO" "$@"
+while [ $# -gt 0 ]; do [ "$1" = --target-dir ] && dir=$2; shift; done
+mkdir -p "$dir/gate" && cp worker "$dir/gate/vm-bench-worker"
+"#;
+
+/// Written by another process, as xtask/src/scripts.rs says why.
+fn write_script(path: &Path, script: &str) {
+    let write = "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"";
+    let mut command = Command::new("sh");
+    let written = command.args(["-c", write, "sh", script]).arg(path).status();
+    assert!(written.unwrap().success(), "{}", path.display());
+}
+
+/// A calibration in that tree, with those scripts.
+fn calibration(root: &Path) -> Command {
+    let mut command = program();
+    command
+        .args(["gate", "--calibrate", "--quick"])
+        .current_dir(root)
+        .env_remove("CARGO_TARGET_DIR")
+        .env("CARGO_MANIFEST_DIR", root)
+        .env("REAL_CARGO", std::env::var_os("CARGO").unwrap())
+        .env("CARGO", root.join("cargo"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// It was read when both sides had been built, minutes later.
+#[test]
+fn damaged_rates_are_told_before_anything_is_built() {
+    let root = tree("damaged", "xtask");
+    write_script(&root.join("cargo"), CARGO);
+    fs::create_dir_all(root.join("target/gate")).unwrap();
+    fs::write(root.join("target/gate/calibration.json"), b"\xff{").unwrap();
+    let output = calibration(&root).arg("--add").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("calibration.json is damaged"), "{said}");
+    assert!(!said.contains("building"), "{said}");
+    fs::remove_dir_all(root).unwrap();
+}
+
+/// A terminal signals the whole group, and `timeout` both the process and its group:
+/// the second signal ended the gate at once, and its workers wrote "Broken pipe".
+#[test]
+fn ctrl_c_to_the_whole_group_keeps_what_a_calibration_has() {
+    let root = tree("ctrl-c", "xtask");
+    write_script(&root.join("worker"), WORKER);
+    write_script(&root.join("cargo"), CARGO);
+    let mut command = calibration(&root);
+    command
+        .args(["--aa", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command.spawn().unwrap();
+    let group = Pid::from_raw(child.id().cast_signed());
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line.starts_with("[1/100000") {
+            for _ in 0..5 {
+                killpg(group, Signal::SIGINT).unwrap();
+            }
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted; the rest: "), "{said}");
+    assert!(!said.contains("Broken pipe"), "{said}");
+    assert!(root.join("target/gate/calibration.json").exists(), "{said}");
+    fs::remove_dir_all(root).unwrap();
 }

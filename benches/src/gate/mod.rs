@@ -127,10 +127,11 @@ impl Counter {
 }
 
 /// Answers requests until there are no more. A request that fails is answered with
-/// its error, which is the last answer.
+/// its error, which is the last answer. A parent that is gone ends them, too, whether
+/// it is missed in reading or in writing.
 ///
 /// # Errors
-/// If the parent is gone.
+/// If requests cannot be read or answers not be written.
 pub fn serve(requests: impl BufRead, mut answers: impl Write) -> Result<()> {
     let mut prepared = None;
     for request in requests.lines() {
@@ -141,8 +142,12 @@ pub fn serve(requests: impl BufRead, mut answers: impl Write) -> Result<()> {
         let answer = answer(&request, &mut prepared);
         let is_last = answer.is_err();
         let answer = answer.unwrap_or_else(|error| Answer::Error(format!("{error:#}")));
-        writeln!(answers, "{}", serde_json::to_string(&answer)?)?;
-        answers.flush()?;
+        let line = serde_json::to_string(&answer)? + "\n";
+        let sent = answers.write_all(line.as_bytes());
+        match sent.and_then(|()| answers.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            sent => sent.context("cannot write answers")?,
+        }
         if is_last {
             break;
         }
@@ -228,6 +233,14 @@ mod tests {
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// Its parent was ended by a second Ctrl-C, and it wrote "Broken pipe".
+    #[test]
+    fn a_parent_that_is_gone_is_the_end_and_no_error() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        serve(&b"list\nlist\n"[..], writer).unwrap();
     }
 
     #[test]

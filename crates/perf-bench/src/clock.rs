@@ -54,16 +54,46 @@ impl Clock for MonotonicClock {
 /// instructions of the measured code before the first, or end some after the second.
 /// That is a few nanoseconds, and matters for bodies that take no longer than that: a
 /// [`Sampler`](crate::Sampler) times many of those at once.
+///
+/// Without the crate's feature `counter` it is the monotonic clock everywhere.
 #[derive(Clone, Copy, Debug)]
-pub struct CounterClock(&'static quanta::Clock);
+pub struct CounterClock(&'static Inner);
+
+#[cfg(feature = "counter")]
+type Inner = quanta::Clock;
+#[cfg(not(feature = "counter"))]
+type Inner = SinceFirst;
+
+/// Nanoseconds of the monotonic clock since the process's first reading, by the
+/// methods of `quanta::Clock`.
+#[cfg(not(feature = "counter"))]
+#[derive(Debug)]
+struct SinceFirst(Instant);
+
+#[cfg(not(feature = "counter"))]
+impl SinceFirst {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    #[inline]
+    fn raw(&self) -> u64 {
+        duration_ns(self.0.elapsed())
+    }
+
+    #[inline]
+    fn delta(&self, earlier: u64, later: u64) -> Duration {
+        Duration::from_nanos(later.saturating_sub(earlier))
+    }
+}
 
 impl CounterClock {
     /// The process's only one.
     #[must_use]
     #[inline]
     pub fn new() -> Self {
-        static CLOCK: OnceLock<quanta::Clock> = OnceLock::new();
-        Self(CLOCK.get_or_init(quanta::Clock::new))
+        static CLOCK: OnceLock<Inner> = OnceLock::new();
+        Self(CLOCK.get_or_init(Inner::new))
     }
 }
 

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::measure::{Layout, Side, Workers};
-use crate::workspace::{Workspace, output_of, tell};
+use crate::workspace::{Workspace, cannot_create, output_of, tell};
 
 const PROFILE: &str = "gate";
 const BIN: &str = "vm-bench-worker";
@@ -39,8 +39,7 @@ impl<'a> Builds<'a> {
     pub(super) fn start(workspace: &'a Workspace, base: Option<&str>) -> Result<Self> {
         let place = workspace.target().join("gate-build");
         let workers = place.join("workers");
-        std::fs::create_dir_all(&workers)
-            .with_context(|| format!("cannot create {}", workers.display()))?;
+        std::fs::create_dir_all(&workers).with_context(|| cannot_create(&workers))?;
         let base = base
             .map(|revision| check_out(workspace, &place.join("base"), revision))
             .transpose()?;

@@ -11,7 +11,7 @@ use perf_bench::stats::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::measure::Bench;
-use crate::workspace::{Workspace, tell, time_stamp, write_file};
+use crate::workspace::{Workspace, read_text, tell, time_stamp, write_file};
 
 /// Rates of another procedure say nothing: raise it with what changes how a process
 /// is measured, or what a body of the gate does under the same name.
@@ -49,7 +49,7 @@ pub(crate) fn load(workspace: &Workspace, notes: &mut Vec<String>) -> Result<Kno
 }
 
 fn load_from(path: &Path, cpu: &str, notes: &mut Vec<String>) -> Result<Known> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             notes.push(
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(load_from(&path, "b", &mut notes).unwrap(), nothing);
         assert!(notes[2].contains("another CPU"), "{notes:?}");
         write(row(0));
-        for text in [None, Some("{"), Some("[]")] {
+        for text in [None, Some(&b"{"[..]), Some(b"[]"), Some(b"\xff\xfe")] {
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }

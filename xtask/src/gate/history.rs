@@ -10,7 +10,7 @@ use perf_bench::gate::Evidence;
 use perf_bench::history::{HistoryEntry, parse, series};
 use perf_bench::{Context, GitState};
 
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, read_text};
 
 fn path(workspace: &Workspace) -> PathBuf {
     workspace.target().join("gate/history.jsonl")
@@ -49,7 +49,7 @@ fn append(path: &Path, lines: &str) -> std::io::Result<()> {
 /// A line per series, and one per change.
 pub(super) fn show(workspace: &Workspace, filter: Option<&str>) -> Result<String> {
     let path = path(workspace);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
             "there is no {}: gates of a tree without changes write it",

@@ -7,13 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use perf_bench::Summary;
 use perf_bench::gate::{
     BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Kind, Pair, Rules,
     Stage, Step, Target, Verdict, decide,
 };
 use perf_bench::stats::rng::Rng;
-use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::callgrind::Callgrind;
 use super::talk::{Fault, Listed, Talk};
@@ -106,6 +107,10 @@ impl<'a> Bench<'a> {
     pub(super) fn restart(&mut self, seed: u64, inject: f64) {
         self.rng = Rng::new(seed);
         self.settings.inject = inject;
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupt.is_set()
     }
 
     /// A worker as it stands on the disk.
@@ -451,11 +456,11 @@ fn divisible(iters: u64, share: f64) -> u64 {
 
 /// CPUs this process may run on; none if the host does not say.
 fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = sched_getaffinity(None) else {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
         return Vec::new();
     };
-    (0..CpuSet::MAX_CPU)
-        .filter(|&cpu| set.is_set(cpu))
+    (0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu) == Ok(true))
         .collect()
 }
 

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use perf_bench::gate::{BenchmarkEvidence, Evidence, GateReport, Kind, Rules, Stage};
+use perf_bench::gate::{BenchmarkEvidence, Calibration, Evidence, GateReport, Kind, Rules, Stage};
 use perf_bench::report::text;
 use perf_bench::{Context, Format, KpiTable, Report};
 
@@ -165,11 +165,16 @@ fn measured(
     run: Option<&Path>,
     interrupt: &Interrupt,
 ) -> Result<Outcome> {
+    let mut notes = Vec::new();
+    // Before the builds, which take minutes: it may be damaged.
+    let calibration = match args.calibrate && !args.add {
+        true => calibrate::Known::default(),
+        false => calibrate::load(workspace, &mut notes)?,
+    };
     let mut builds = match Builds::start(workspace, base) {
         Err(_) if interrupt.is_set() => return Ok(Outcome::Interrupted),
         built => built?,
     };
-    let mut notes = Vec::new();
     if !builds.has_layouts() {
         notes.push("layout fixed: this linker cannot shuffle sections".to_owned());
     }
@@ -179,11 +184,11 @@ fn measured(
     let settings = args.settings();
     let seed = settings.seed;
     let Some(run) = run else {
-        return calibrate(workspace, args, &mut builds, settings, interrupt);
+        let earlier = &calibration.rows;
+        return calibrate(workspace, args, &mut builds, settings, earlier, interrupt);
     };
 
     let started = Instant::now();
-    let calibration = calibrate::load(workspace, &mut notes)?;
     let scratch = workspace.target().join("gate-build");
     let callgrind = Callgrind::find(&scratch, args.callgrind_runs(), &mut notes)?;
     let mut bench = Bench::new(&mut builds, settings, interrupt);
@@ -234,11 +239,12 @@ fn measured(
     let mut report = Report::new(context, Vec::new(), &KpiTable::empty());
     report.gate = Some(gate);
     report.warnings.append(&mut notes);
-    let kept = history::keep(workspace, &evidence, time, &report.context)?;
     for &format in Format::ALL {
         write_file(&run.join(format.file_name()), &report.render(format))?;
     }
     print_text(&report.to_text(output_width()))?;
+    // Last: a history that cannot be written takes no report along.
+    let kept = history::keep(workspace, &evidence, time, &report.context)?;
     let seconds = started.elapsed().as_secs_f64();
     tell(format_args!(
         "\nwritten to {}; {kept}; measuring took {seconds:.0} s",
@@ -280,8 +286,21 @@ fn with_flags(mut command: String, flags: [(bool, &str); 2], filter: Option<&str
     command
 }
 
-/// All stages. `None` for Ctrl-C.
+/// All stages. `None` for Ctrl-C, which also ends a cargo that links a layout.
 fn judge(
+    bench: &mut Bench<'_>,
+    evidence: &mut Evidence,
+    callgrind: Option<&Callgrind>,
+    rules: &Rules,
+    notes: &mut Vec<String>,
+) -> Result<Option<GateReport>> {
+    match stages(bench, evidence, callgrind, rules, notes) {
+        Err(_) if bench.is_interrupted() => Ok(None),
+        judged => judged,
+    }
+}
+
+fn stages(
     bench: &mut Bench<'_>,
     evidence: &mut Evidence,
     callgrind: Option<&Callgrind>,
@@ -377,6 +396,7 @@ fn calibrate(
     args: &Args,
     workers: &mut dyn Workers,
     settings: Settings,
+    earlier: &[Calibration],
     interrupt: &Interrupt,
 ) -> Result<Outcome> {
     let mut bench = Bench::new(workers, settings, interrupt);
@@ -387,10 +407,6 @@ fn calibrate(
         Err(_) if interrupt.is_set() => return Ok(Outcome::Interrupted),
         linked => linked?,
     }
-    let earlier = match args.add {
-        true => calibrate::load(workspace, &mut Vec::new())?.rows,
-        false => Vec::new(),
-    };
     let revision = build_info(workspace).git.revision;
     let plan = calibrate::Plan {
         same: args.aa,
@@ -399,7 +415,7 @@ fn calibrate(
     };
     let mut kept = None;
     let left = calibrate::measure(&mut bench, &benchmarks, plan, |rows| {
-        kept = Some(calibrate::store(workspace, &earlier, rows, &revision)?);
+        kept = Some(calibrate::store(workspace, earlier, rows, &revision)?);
         Ok(())
     })?;
     let has_some = kept.is_some();

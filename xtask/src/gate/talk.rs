@@ -10,9 +10,8 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use perf_bench::gate::Kind;
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Deserialize;
 
 use crate::worker::{Group, describe, lines_of};
@@ -93,9 +92,8 @@ impl<'a> Talk<'a> {
         let mut group = Group(child);
         if let Some(cpu) = cpu {
             let mut only = CpuSet::new();
-            only.set(cpu);
-            let pid = i32::try_from(group.0.id()).ok().and_then(Pid::from_raw);
-            sched_setaffinity(pid, &only)
+            only.set(cpu)
+                .and_then(|()| sched_setaffinity(group.id(), &only))
                 .map_err(|error| fault(format!("cannot be bound to CPU {cpu}: {error}")))?;
         }
         let requests = group.0.stdin.take();

@@ -288,6 +288,40 @@ fn injected_work_is_found_and_ctrl_c_ends_a_gate() {
     assert!(selected.is_none());
 }
 
+/// A linker that Ctrl-C ends, as it ends all of the group.
+struct Interrupted(Scripts, Arc<std::sync::atomic::AtomicBool>);
+
+impl Workers for Interrupted {
+    fn worker(&mut self, side: Side, layout: Layout) -> Result<PathBuf> {
+        if layout == Layout::Plain {
+            return self.0.worker(side, layout);
+        }
+        self.1.store(true, std::sync::atomic::Ordering::Relaxed);
+        bail!("cargo ended with signal: 2 (SIGINT)");
+    }
+
+    fn has_layouts(&self) -> bool {
+        true
+    }
+}
+
+/// It was an error of the build, and what had been judged was lost.
+#[test]
+fn ctrl_c_while_a_layout_links_is_no_build_that_fails() {
+    let flag = Arc::default();
+    let interrupt = Interrupt::of(Arc::clone(&flag));
+    let mut workers = Interrupted(Scripts::write("linking", [FINE, FINE]), flag);
+    let mut bench = Bench::new(&mut workers, settings(PATIENT), &interrupt);
+    let benchmarks = select(&mut bench, None, &mut Vec::new()).unwrap().unwrap();
+    let mut evidence = Evidence {
+        benchmarks,
+        ..Evidence::default()
+    };
+    let rules = Rules::default();
+    let judged = judge(&mut bench, &mut evidence, None, &rules, &mut Vec::new());
+    assert_eq!(judged.unwrap(), None);
+}
+
 #[test]
 fn what_was_judged_before_ctrl_c_is_kept_and_the_rest_marked() {
     let pairs = |ratio: f64, n: usize| {
