@@ -196,6 +196,35 @@ mod tests {
     use crate::CoroutineScheduler;
     use crate::common::oversubscribed;
 
+    /// Which levels may is asked when the scheduler is made.
+    #[test]
+    fn who_runs_is_asked_to_make_way_as_the_policy_says() {
+        for policy in crate::SchedulingPolicy::ALL {
+            let config = crate::SchedulerConfig {
+                policy,
+                ..oversubscribed(1)
+            };
+            let scheduler = CoroutineScheduler::new(config).unwrap();
+            let shared = scheduler.shared();
+            let vcpu = &shared.vcpus[0];
+            let grip = vcpu.claim().unwrap();
+            for (arriving, running) in Priority::ALL
+                .map(|a| Priority::ALL.map(|r| (a, r)))
+                .concat()
+            {
+                vcpu.running
+                    .store(running.level() as u64 + 1, Ordering::SeqCst);
+                grip.preempt.store(0, Ordering::SeqCst);
+                shared.preempt_for(arriving);
+                let is_asked = grip.preempt.load(Ordering::SeqCst) == HIGHER;
+                let wants = shared.policy.preempts(arriving, running);
+                assert_eq!(is_asked, wants, "{policy}: {arriving:?}, {running:?}");
+            }
+            vcpu.running.store(0, Ordering::SeqCst);
+            vcpu.release();
+        }
+    }
+
     /// As two that wake each other, on vCPUs that run nothing else.
     #[test]
     fn among_real_time_alone_the_monitor_expects_nothing() {

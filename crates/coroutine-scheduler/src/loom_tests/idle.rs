@@ -360,3 +360,23 @@ fn a_wake_that_another_one_has_done_for_this_sleep_is_done_for_no_other() {
         last.join().unwrap();
     });
 }
+
+/// The first waker wakes, and notes that once another sleep has begun, whose own
+/// waker stops after the token. Who comes then has to wake all the same.
+#[test]
+fn a_wake_that_is_noted_late_is_noted_for_no_later_sleep() {
+    explore(3, || {
+        let parker = Arc::new(Parker::default());
+        let [first, second] = [0; 2].map(|_| Arc::clone(&parker));
+        let first = thread::spawn(move || first.unpark());
+        // What comes late ends a sleep for nothing.
+        while !parker.park(None) {}
+        let second = thread::spawn(move || {
+            second.leave_token();
+            second.unpark();
+        });
+        while !parker.park(None) {}
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}

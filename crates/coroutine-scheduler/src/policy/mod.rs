@@ -101,6 +101,9 @@ pub trait Policy: fmt::Debug + Send + Sync {
 
     /// Whether one that becomes ready at `arriving` should take the vCPU from
     /// one that runs at `running`, when no vCPU is idle.
+    ///
+    /// Asked for all pairs when the scheduler is made: a level below `RealTime`
+    /// that preempts none then is not asked about again.
     fn preempts(&self, arriving: Priority, running: Priority) -> bool {
         let _ = (arriving, running);
         false

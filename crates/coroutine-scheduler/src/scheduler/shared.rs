@@ -1,6 +1,5 @@
 //! What vCPUs, handles and tasks share.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -149,21 +148,38 @@ impl Policy for AnyPolicy {
     }
 }
 
-/// Counts threads that have a task in hand without being a vCPU (rule T3).
+/// Threads that are no vCPU, by shards of them.
 #[derive(Debug, Default)]
-pub(crate) struct Outsiders([CachePadded<AtomicUsize>; N_OUTSIDER_SHARDS]);
+pub(crate) struct Outsiders([CachePadded<OutsiderShard>; N_OUTSIDER_SHARDS]);
+
+#[derive(Debug, Default)]
+struct OutsiderShard {
+    /// How many have a task in hand (rule T3).
+    n_inside: AtomicUsize,
+    /// Here, since they change this line anyway.
+    n_placed: AtomicUsize,
+}
 
 pub(crate) struct Outside<'a>(&'a AtomicUsize);
 
 impl Outsiders {
     pub(crate) fn enter(&self) -> Outside<'_> {
-        let counter = &self.0[outsider_shard()];
+        let counter = &self.0[outsider_shard()].n_inside;
         counter.fetch_add(1, Ordering::SeqCst);
         Outside(counter)
     }
 
     fn is_empty(&self) -> bool {
-        self.0.iter().all(|n| n.load(Ordering::SeqCst) == 0)
+        let mut all = self.0.iter();
+        all.all(|shard| shard.n_inside.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Where something new of a shard goes, all else equal: the shards begin
+    /// apart, and each takes one vCPU after the other.
+    fn next_place(&self, shard: usize, n_vcpus: usize) -> usize {
+        let first = shard * (n_vcpus / N_OUTSIDER_SHARDS).max(1);
+        let n_placed = self.0[shard].n_placed.fetch_add(1, Ordering::Relaxed);
+        first.wrapping_add(n_placed) % n_vcpus
     }
 }
 
@@ -230,15 +246,6 @@ fn preempting(policy: &AnyPolicy) -> LevelSet {
         }
     }
     all
-}
-
-/// Another number at each call of a thread.
-fn next_place() -> usize {
-    thread_local! {
-        static NEXT: Cell<usize> = Cell::new(outsider_shard());
-    }
-    let next = |next: &Cell<usize>| next.replace(next.get().wrapping_add(1));
-    NEXT.try_with(next).unwrap_or(0)
 }
 
 impl Shared {
@@ -334,7 +341,7 @@ impl Shared {
     /// Where something new goes that comes from no vCPU.
     pub(crate) fn place(&self) -> usize {
         let n_vcpus = self.vcpus.len();
-        let next = next_place() % n_vcpus;
+        let next = self.outsiders.next_place(outsider_shard(), n_vcpus);
         if !self.config.enable_load_balancing || !self.policy.balances() {
             return next;
         }
@@ -525,6 +532,39 @@ mod tests {
     use crate::common::oversubscribed;
     use crate::task::header::add_own;
     use crate::{CoroutineScheduler, yield_now};
+
+    #[test]
+    fn who_spawns_to_two_schedulers_in_turn_uses_all_vcpus_of_both() {
+        let config = SchedulerConfig {
+            enable_load_balancing: false,
+            ..oversubscribed(2)
+        };
+        let both = [0; 2].map(|_| CoroutineScheduler::new(config.clone()).unwrap());
+        let mut places = [Vec::new(), Vec::new()];
+        for _ in 0..2 {
+            for (scheduler, places) in both.iter().zip(&mut places) {
+                places.push(scheduler.select_target_vcpu());
+            }
+        }
+        for mut places in places {
+            places.sort_unstable();
+            assert_eq!(places, [0, 1]);
+        }
+    }
+
+    #[test]
+    fn threads_that_spawn_once_each_use_all_vcpus() {
+        for n_vcpus in [2, 8, 16, 64] {
+            let outsiders = Outsiders::default();
+            let threads = 0..n_vcpus.max(N_OUTSIDER_SHARDS);
+            let mut places: Vec<usize> = threads
+                .map(|thread| outsiders.next_place(thread % N_OUTSIDER_SHARDS, n_vcpus))
+                .collect();
+            places.sort_unstable();
+            places.dedup();
+            assert_eq!(places.len(), n_vcpus);
+        }
+    }
 
     /// Once a vCPU has been busy for long, and later another one.
     #[test]
