@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::explore;
 use crate::Priority;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Worker, fence, order_of_accesses};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Worker, order_of_accesses};
 use crate::vcpu::idle::{IdleSet, Rest};
 use crate::vcpu::inbox::Inbox;
 use crate::vcpu::park::Parker;
@@ -46,7 +46,6 @@ impl Vcpus {
     fn push(&self, vcpu: usize) {
         self.inboxes[vcpu].push(7, LEVEL);
         // As `Shared::mark_waiting`.
-        fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) >> vcpu & 1 == 0 {
             self.waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
         }

@@ -259,8 +259,9 @@ impl Local<'_> {
         }
     }
 
-    /// A level has nothing here any more.
-    fn unmark(&self, level: Priority) {
+    /// A level has nothing here any more, unless something has just come: then it
+    /// is marked again, and that is what is given.
+    fn unmark(&self, level: Priority) -> bool {
         let core = self.core();
         core.marks.set(core.marks.get().without(level));
         self.shared().waiting[level.level()].fetch_and(!(1 << core.index), Ordering::SeqCst);
@@ -273,6 +274,7 @@ impl Local<'_> {
         if has_mail {
             self.shared().mark_waiting(core.index, level);
         }
+        has_mail
     }
 
     /// Marks of what thieves have taken: nobody would clear them in a sleep, and
@@ -335,7 +337,12 @@ impl Local<'_> {
                 return found;
             }
             if here.has(level) {
-                self.unmark(level);
+                if self.unmark(level) {
+                    // In between it was not marked, and whoever looked then may
+                    // sleep, while this vCPU runs something else.
+                    self.shared().idle.light_barrier();
+                    self.shared().wake_sleeper();
+                }
             } else {
                 excluded = excluded.with(level);
             }

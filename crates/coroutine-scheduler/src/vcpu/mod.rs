@@ -36,7 +36,7 @@ pub(crate) mod park;
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -509,10 +509,10 @@ impl Shared {
         }
     }
 
-    /// Something has been queued. The owner clears the mark before it looks
+    /// Something has been queued: in the inbox, which is marked, under the heap's
+    /// lock, or by the owner itself. The owner clears the mark before it looks
     /// again: one that is still there is for this, too.
     fn mark_waiting(&self, vcpu: usize, level: Priority) {
-        fence(Ordering::SeqCst);
         let waiting = &self.waiting[level.level()];
         if waiting.load(Ordering::SeqCst) >> vcpu & 1 == 0 {
             waiting.fetch_or(1 << vcpu, Ordering::SeqCst);
