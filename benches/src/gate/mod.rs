@@ -7,6 +7,7 @@
 //!  list            {"benchmarks":[{"id":…,"kind":…,"work":…}]}
 //!  prepare ID      "ready"                inputs are made, the body ran once
 //!  run N           {"ran":{"ns":…,"checksum":…}}  N iterations after some that warm up
+//!  instructions N  {"instructions":{"counted":…}} or {"…":{"refused":…}}, of as many
 //!  counters        {"counters":[{"name":…,"value":…,"growth":…}]}
 //!  quit            ends the process, as does the end of its input
 //!  otherwise       {"error":…}            and the process ends
@@ -16,6 +17,7 @@
 //! with different ones do different work and cannot be compared.
 
 mod engines;
+mod hardware;
 mod memory;
 mod programs;
 mod scheduler;
@@ -86,8 +88,18 @@ enum Answer {
     Benchmarks(Vec<Listed>),
     Ready,
     Ran { ns: u64, checksum: u64 },
+    Instructions(Instructions),
     Counters(Vec<Counter>),
     Error(String),
+}
+
+/// What the CPU counted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Instructions {
+    Counted(u64),
+    /// Why this host does not count them.
+    Refused(String),
 }
 
 #[derive(Debug, Serialize)]
@@ -178,10 +190,7 @@ fn answer(request: &str, prepared: &mut Option<(&'static Gated, Body)>) -> Resul
         }
         "run" => {
             let (gated, body) = prepared.as_mut().context("`prepare` comes first")?;
-            let iters: u64 = operand
-                .parse()
-                .with_context(|| format!("{operand:?} is no number of iterations"))?;
-            ensure!(iters > 0, "0 iterations take no time");
+            let iters = iterations(operand)?;
             // The other process has just used the same caches and predictors.
             let warm_up = iters.div_ceil(WARM_UP_SHARE);
             gate_iterations(body, warm_up).context(gated.id)?;
@@ -190,12 +199,30 @@ fn answer(request: &str, prepared: &mut Option<(&'static Gated, Body)>) -> Resul
             let ns = u64::try_from(start.elapsed().as_nanos())?;
             Answer::Ran { ns, checksum }
         }
+        "instructions" => {
+            let (gated, body) = prepared.as_mut().context("`prepare` comes first")?;
+            let iters = iterations(operand)?;
+            gate_iterations(body, iters.div_ceil(WARM_UP_SHARE)).context(gated.id)?;
+            let counted = hardware::instructions_of(|| gate_iterations(body, iters));
+            Answer::Instructions(match counted {
+                Ok(count) => Instructions::Counted(count),
+                Err(error) => Instructions::Refused(format!("{error:#}")),
+            })
+        }
         "counters" => {
             let (gated, body) = prepared.as_mut().context("`prepare` comes first")?;
             Answer::Counters(gated.counters(body).context(gated.id)?)
         }
         _ => bail!("{request:?} is no request"),
     })
+}
+
+fn iterations(operand: &str) -> Result<u64> {
+    let iters: u64 = operand
+        .parse()
+        .with_context(|| format!("{operand:?} is no number of iterations"))?;
+    ensure!(iters > 0, "0 iterations take no time");
+    Ok(iters)
 }
 
 /// Iterations before those that are timed: one for so many of them. Without,
@@ -258,6 +285,22 @@ mod tests {
             );
             assert_eq!(answers[3], again[3], "{}", gated.id);
         }
+    }
+
+    #[test]
+    fn instructions_are_counted_or_it_is_said_why_not() {
+        let answers = answers("prepare control/sum\ninstructions 20\nrun 2\n");
+        let instructions = &answers[1]["instructions"];
+        match instructions["counted"].as_u64() {
+            Some(count) => assert!(count > 20, "{count}"),
+            None => assert!(
+                instructions["refused"]
+                    .as_str()
+                    .unwrap()
+                    .contains("counter")
+            ),
+        }
+        assert!(answers[2]["ran"].is_object(), "it goes on");
     }
 
     /// Sums need no heap; the compiler lives on it.

@@ -1,4 +1,5 @@
-//! Instruction counts of the measured function, by valgrind's callgrind.
+//! Instruction counts of the measured function, by valgrind's callgrind: where the
+//! CPU does not count them for us, as in most virtual machines.
 //!
 //! Caches are not modelled: only instructions are used, and those do not depend
 //! on them. valgrind hides what it does not know of the CPU from both sides alike.
@@ -33,7 +34,7 @@ impl Callgrind {
     /// `None` without valgrind. What is missing besides is noted.
     pub(super) fn find(scratch: &Path, runs: u32, notes: &mut Vec<String>) -> Result<Option<Self>> {
         if version_of("valgrind")?.is_none() {
-            notes.push("no valgrind: instructions were not counted".to_owned());
+            notes.push("no valgrind: only the CPU may count instructions".to_owned());
             return Ok(None);
         }
         let mut prefix: Vec<OsString> = Vec::new();

@@ -11,8 +11,8 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use perf_bench::Summary;
 use perf_bench::gate::{
-    BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Kind, Pair, Rules,
-    Stage, Step, Target, Verdict, decide,
+    BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Instructions, Kind,
+    Pair, Rules, Stage, Step, Target, Verdict, decide,
 };
 use perf_bench::stats::rng::Rng;
 
@@ -76,6 +76,11 @@ pub(super) struct Settings {
 
 /// Fewest iterations of a run: one more of them is 5 %.
 const ITERS_MIN: u64 = 20;
+
+/// Processes of either side whose instructions the CPU counts, and iterations of
+/// each: what interrupts add is then little.
+const CPU_COUNT_RUNS: u32 = 3;
+const CPU_COUNT_ITERS: u64 = 20;
 
 /// Measures pairs.
 pub(super) struct Bench<'a> {
@@ -170,15 +175,22 @@ impl<'a> Bench<'a> {
         Ok(Some(()))
     }
 
-    /// Stage 1. The reason if there are no counts; `None` for Ctrl-C.
+    /// Stage 1: by the CPU where it counts them for us, which takes no time, and
+    /// else by callgrind. The reason if there are no counts; `None` for Ctrl-C.
     pub(super) fn count_instructions(
         &mut self,
-        callgrind: &Callgrind,
+        callgrind: Option<&Callgrind>,
         evidence: &mut BenchmarkEvidence,
     ) -> Result<Option<Result<(), String>>> {
         let id = evidence.id.to_string();
         let programs = [self.plain(Side::Base)?, self.plain(Side::Change)?];
-        match callgrind.compare(&id, programs, self.interrupt) {
+        let counted = match (self.instructions_of_both(&id, &programs), callgrind) {
+            (Err(Fault::Worker(_)), Some(callgrind)) => {
+                callgrind.compare(&id, programs, self.interrupt)
+            }
+            (counted, _) => counted,
+        };
+        match counted {
             Ok(instructions) => {
                 evidence.instructions = Some(instructions);
                 Ok(Some(Ok(())))
@@ -186,6 +198,26 @@ impl<'a> Bench<'a> {
             Err(Fault::Interrupted) => Ok(None),
             Err(Fault::Worker(reason)) => Ok(Some(Err(reason))),
         }
+    }
+
+    fn instructions_of_both(
+        &self,
+        id: &str,
+        programs: &[PathBuf; 2],
+    ) -> Result<Instructions, Fault> {
+        let count = |program: &PathBuf| -> Result<Vec<u64>, Fault> {
+            let runs = (0..CPU_COUNT_RUNS).map(|_| {
+                let mut talk = self.talk(program, None)?;
+                talk.prepare(id)?;
+                talk.instructions(CPU_COUNT_ITERS)
+            });
+            runs.collect()
+        };
+        Ok(Instructions {
+            base: count(&programs[0])?,
+            change: count(&programs[1])?,
+            limit: 0.0,
+        })
     }
 
     /// Stages 2 to 4. `None` for Ctrl-C.

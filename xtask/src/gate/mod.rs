@@ -317,9 +317,9 @@ fn stages(
         }
         // Counts follow the thread that asks, and other threads do the work.
         let is_countable = benchmark.invalid.is_none() && benchmark.kind != Kind::Threaded;
-        let Some(callgrind) = callgrind.filter(|_| is_countable) else {
+        if !is_countable {
             continue;
-        };
+        }
         match bench.count_instructions(callgrind, benchmark)? {
             None => return Ok(None),
             Some(Ok(())) => {}

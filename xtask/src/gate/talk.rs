@@ -24,8 +24,17 @@ pub(super) enum Answer {
     Benchmarks(Vec<Listed>),
     Ready,
     Ran { ns: u64, checksum: u64 },
+    Instructions(CpuCount),
     Counters(Vec<Counted>),
     Error(String),
+}
+
+/// What the CPU counted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CpuCount {
+    Counted(u64),
+    Refused(String),
 }
 
 /// A benchmark that a worker has.
@@ -127,6 +136,16 @@ impl<'a> Talk<'a> {
         match self.ask(&format!("run {iters}"))? {
             Answer::Ran { ns, checksum } => Ok((ns, checksum)),
             other => Err(unexpected("run", &other)),
+        }
+    }
+
+    /// Instructions of that many iterations, by the CPU; where it does not count
+    /// them, a fault says why.
+    pub(super) fn instructions(&mut self, iters: u64) -> Result<u64, Fault> {
+        match self.ask(&format!("instructions {iters}"))? {
+            Answer::Instructions(CpuCount::Counted(count)) => Ok(count),
+            Answer::Instructions(CpuCount::Refused(why)) => Err(Fault::Worker(why)),
+            other => Err(unexpected("instructions", &other)),
         }
     }
 

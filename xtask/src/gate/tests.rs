@@ -18,6 +18,8 @@ struct Fake {
     checksum: u64,
     insts: u64,
     work: u64,
+    /// Instructions by the CPU; without it, a host that does not count them.
+    cpu_count: Option<u64>,
     /// In place of an answer to `run`.
     run: Option<&'static str>,
 }
@@ -27,6 +29,7 @@ const FINE: Fake = Fake {
     checksum: 7,
     insts: 100,
     work: 1,
+    cpu_count: None,
     run: None,
 };
 
@@ -48,12 +51,17 @@ impl Fake {
         };
         let listed = |id: &str| format!(r#"{{"id":"{id}","kind":"compute","work":{work}}}"#);
         let list = format!("{},{}", listed(CONTROL), listed("a/b"));
+        let count = match self.cpu_count {
+            Some(count) => format!(r#"{{"counted":{count}}}"#),
+            None => r#"{"refused":"no counter"}"#.to_owned(),
+        };
         let counter = format!(r#"{{"name":"insts","value":{insts},"growth":null}}"#);
         format!(
             "#!/bin/sh\nwhile read -r verb n; do case $verb in\n\
              list) echo '{{\"benchmarks\":[{list}]}}' ;;\n\
              prepare) id=$n; echo '\"ready\"' ;;\n\
              run) {run} ;;\n\
+             instructions) echo '{{\"instructions\":{count}}}' ;;\n\
              counters) echo '{{\"counters\":[{counter}]}}' ;;\n\
              quit) exit 0 ;;\n\
              esac; done\n"
@@ -476,4 +484,19 @@ fn operands_are_checked() {
         "cargo xtask gate --base abc --seed 9 --quick --strict a/"
     );
     assert!(parse("--calibrate --aa 5 --inject 0.02,0.05").is_ok());
+}
+
+/// As where there is no valgrind: what the CPU counts is enough.
+#[test]
+fn instructions_of_the_cpu_are_compared_and_a_host_without_is_no_fault() {
+    let with = |count| Fake {
+        cpu_count: Some(count),
+        ..FINE
+    };
+    let report = gate("cpu-count", with(1000), with(1500), settings(PATIENT));
+    assert_eq!(report.comparisons[0].ir_delta, Some(0.5));
+    assert_eq!(report.exit_code(), 0, "they warn");
+    let report = gate("no-cpu-count", with(1000), FINE, settings(PATIENT));
+    assert_eq!(report.comparisons[0].ir_delta, None);
+    assert_eq!(report.exit_code(), 0);
 }
