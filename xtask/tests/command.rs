@@ -10,6 +10,9 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+#[path = "../src/scripts.rs"]
+mod scripts;
+
 /// The program of this tree, as in `crates/vm-runtime/tests/guest_programs.rs`.
 fn program() -> Command {
     Command::new(std::env::var_os("CARGO_BIN_EXE_xtask").unwrap())
@@ -174,14 +177,6 @@ while [ $# -gt 0 ]; do [ "$1" = --target-dir ] && dir=$2; shift; done
 mkdir -p "$dir/gate" && cp worker "$dir/gate/vm-bench-worker"
 "#;
 
-/// Written by another process, as xtask/src/scripts.rs says why.
-fn write_script(path: &Path, script: &str) {
-    let write = "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"";
-    let mut command = Command::new("sh");
-    let written = command.args(["-c", write, "sh", script]).arg(path).status();
-    assert!(written.unwrap().success(), "{}", path.display());
-}
-
 /// A calibration in that tree, with those scripts.
 fn calibration(root: &Path) -> Command {
     let mut command = program();
@@ -200,7 +195,7 @@ fn calibration(root: &Path) -> Command {
 #[test]
 fn damaged_rates_are_told_before_anything_is_built() {
     let root = tree("damaged", "xtask");
-    write_script(&root.join("cargo"), CARGO);
+    scripts::write(&root.join("cargo"), CARGO);
     fs::create_dir_all(root.join("target/gate")).unwrap();
     fs::write(root.join("target/gate/calibration.json"), b"\xff{").unwrap();
     let output = calibration(&root).arg("--add").output().unwrap();
@@ -216,8 +211,8 @@ fn damaged_rates_are_told_before_anything_is_built() {
 #[test]
 fn ctrl_c_to_the_whole_group_keeps_what_a_calibration_has() {
     let root = tree("ctrl-c", "xtask");
-    write_script(&root.join("worker"), WORKER);
-    write_script(&root.join("cargo"), CARGO);
+    scripts::write(&root.join("worker"), WORKER);
+    scripts::write(&root.join("cargo"), CARGO);
     let mut command = calibration(&root);
     command
         .args(["--aa", "100000"])

@@ -190,10 +190,7 @@ fn answer(request: &str, prepared: &mut Option<(&'static Gated, Body)>) -> Resul
         }
         "run" => {
             let (gated, body) = prepared.as_mut().context("`prepare` comes first")?;
-            let iters = iterations(operand)?;
-            // The other process has just used the same caches and predictors.
-            let warm_up = iters.div_ceil(WARM_UP_SHARE);
-            gate_iterations(body, warm_up).context(gated.id)?;
+            let iters = warm_up(gated, body, operand)?;
             let start = Instant::now();
             let checksum = gate_iterations(body, iters).context(gated.id)?;
             let ns = u64::try_from(start.elapsed().as_nanos())?;
@@ -201,8 +198,7 @@ fn answer(request: &str, prepared: &mut Option<(&'static Gated, Body)>) -> Resul
         }
         "instructions" => {
             let (gated, body) = prepared.as_mut().context("`prepare` comes first")?;
-            let iters = iterations(operand)?;
-            gate_iterations(body, iters.div_ceil(WARM_UP_SHARE)).context(gated.id)?;
+            let iters = warm_up(gated, body, operand)?;
             let counted = hardware::instructions_of(|| gate_iterations(body, iters));
             Answer::Instructions(match counted {
                 Ok(count) => Instructions::Counted(count),
@@ -217,11 +213,14 @@ fn answer(request: &str, prepared: &mut Option<(&'static Gated, Body)>) -> Resul
     })
 }
 
-fn iterations(operand: &str) -> Result<u64> {
+/// Gives how many iterations are wanted, after those that warm up: the other
+/// process has just used the same caches and predictors.
+fn warm_up(gated: &Gated, body: &mut Body, operand: &str) -> Result<u64> {
     let iters: u64 = operand
         .parse()
         .with_context(|| format!("{operand:?} is no number of iterations"))?;
     ensure!(iters > 0, "0 iterations take no time");
+    gate_iterations(body, iters.div_ceil(WARM_UP_SHARE)).context(gated.id)?;
     Ok(iters)
 }
 

@@ -67,18 +67,11 @@ impl Callgrind {
     pub(super) fn compare(
         &self,
         id: &str,
-        programs: [PathBuf; 2],
+        programs: &[PathBuf; 2],
         interrupt: &Interrupt,
     ) -> Result<Instructions, Fault> {
-        let [base, change] = programs.map(|program| -> Result<Vec<u64>, Fault> {
-            (0..self.runs)
-                .map(|_| self.count(id, &program, interrupt))
-                .collect()
-        });
-        Ok(Instructions {
-            base: base?,
-            change: change?,
-            limit: 0.0,
+        compare_counts(programs, self.runs, |program| {
+            self.count(id, program, interrupt)
         })
     }
 
@@ -100,6 +93,22 @@ impl Callgrind {
         let _ = std::fs::remove_file(&file);
         total_of(&text).ok_or_else(|| Fault::Worker("callgrind counted nothing of it".to_owned()))
     }
+}
+
+/// Counts both sides so often each, base first.
+pub(super) fn compare_counts(
+    programs: &[PathBuf; 2],
+    runs: u32,
+    count: impl Fn(&Path) -> Result<u64, Fault>,
+) -> Result<Instructions, Fault> {
+    let count = |program: &PathBuf| -> Result<Vec<u64>, Fault> {
+        (0..runs).map(|_| count(program)).collect()
+    };
+    Ok(Instructions {
+        base: count(&programs[0])?,
+        change: count(&programs[1])?,
+        limit: 0.0,
+    })
 }
 
 /// The sum at the end of callgrind's file.

@@ -11,12 +11,12 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use perf_bench::Summary;
 use perf_bench::gate::{
-    BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Instructions, Kind,
-    Pair, Rules, Stage, Step, Target, Verdict, decide,
+    BenchmarkEvidence, Comparison, Counter, CounterRule, Evidence, GateReport, Kind, Pair, Rules,
+    Stage, Step, Target, Verdict, decide,
 };
 use perf_bench::stats::rng::Rng;
 
-use super::callgrind::Callgrind;
+use super::callgrind::{Callgrind, compare_counts};
 use super::talk::{Fault, Listed, Talk};
 use crate::workspace::{Interrupt, tell};
 
@@ -184,9 +184,14 @@ impl<'a> Bench<'a> {
     ) -> Result<Option<Result<(), String>>> {
         let id = evidence.id.to_string();
         let programs = [self.plain(Side::Base)?, self.plain(Side::Change)?];
-        let counted = match (self.instructions_of_both(&id, &programs), callgrind) {
+        let by_cpu = compare_counts(&programs, CPU_COUNT_RUNS, |program| {
+            let mut talk = self.talk(program, None)?;
+            talk.prepare(&id)?;
+            talk.instructions(CPU_COUNT_ITERS)
+        });
+        let counted = match (by_cpu, callgrind) {
             (Err(Fault::Worker(_)), Some(callgrind)) => {
-                callgrind.compare(&id, programs, self.interrupt)
+                callgrind.compare(&id, &programs, self.interrupt)
             }
             (counted, _) => counted,
         };
@@ -198,26 +203,6 @@ impl<'a> Bench<'a> {
             Err(Fault::Interrupted) => Ok(None),
             Err(Fault::Worker(reason)) => Ok(Some(Err(reason))),
         }
-    }
-
-    fn instructions_of_both(
-        &self,
-        id: &str,
-        programs: &[PathBuf; 2],
-    ) -> Result<Instructions, Fault> {
-        let count = |program: &PathBuf| -> Result<Vec<u64>, Fault> {
-            let runs = (0..CPU_COUNT_RUNS).map(|_| {
-                let mut talk = self.talk(program, None)?;
-                talk.prepare(id)?;
-                talk.instructions(CPU_COUNT_ITERS)
-            });
-            runs.collect()
-        };
-        Ok(Instructions {
-            base: count(&programs[0])?,
-            change: count(&programs[1])?,
-            limit: 0.0,
-        })
     }
 
     /// Stages 2 to 4. `None` for Ctrl-C.
