@@ -39,7 +39,8 @@ pub enum WeakClass {
     /// `CAP_SYS_NICE` or `RLIMIT_NICE` it does not), the thread ends its
     /// coroutine's turn idle as well, under the scheduler's locks, and then
     /// itself; the next hand-off costs a new one. Threads that the coroutine
-    /// makes meanwhile stay idle. A thread of a class that is not the host's ordinary one is left as it is.
+    /// makes meanwhile stay idle. A thread of a class that is not the host's
+    /// ordinary one is left as it is.
     Idle,
     /// As an equal: for coroutines that hold locks the others need.
     Same,

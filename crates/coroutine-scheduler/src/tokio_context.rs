@@ -51,7 +51,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use crate::{CoroutineScheduler, SchedulerConfig, SpawnOptions, scope, spawn, stackful};
+    use crate::common::oversubscribed;
+    use crate::{CoroutineScheduler, SpawnOptions, scope, spawn, stackful};
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread()
@@ -62,13 +63,7 @@ mod tests {
     }
 
     fn scheduler(runtime: &tokio::runtime::Runtime) -> CoroutineScheduler {
-        crate::common::watchdog::end_if_it_hangs();
-        let config = SchedulerConfig {
-            vcpu_count: 2,
-            oversubscribe: true,
-            ..SchedulerConfig::default()
-        };
-        let scheduler = CoroutineScheduler::new(config).unwrap();
+        let scheduler = CoroutineScheduler::new(oversubscribed(2)).unwrap();
         scheduler.with_tokio(runtime.handle().clone())
     }
 

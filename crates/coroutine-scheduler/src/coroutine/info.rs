@@ -9,7 +9,8 @@ use crate::{CoroutineState, Priority};
 /// Names one coroutine of its scheduler, and never another one of it. Ids of
 /// different schedulers may be equal: they begin at different numbers, so that
 /// one given to the wrong scheduler is most likely
-/// [`Unknown`](crate::ControlError::Unknown) there, but that is no guarantee. A [`Coroutine`](crate::Coroutine) is one.
+/// [`Unknown`](crate::ControlError::Unknown) there, but that is no guarantee. A
+/// [`Coroutine`](crate::Coroutine) is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoroutineId(pub(crate) u64);
 

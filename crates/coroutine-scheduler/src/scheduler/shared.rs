@@ -23,7 +23,7 @@ use crate::tokio_context::TokioContext;
 use crate::vcpu::handoff::Handoffs;
 use crate::vcpu::idle::IdleSet;
 use crate::vcpu::{self, Vcpu};
-use crate::{Fairness, Priority, SchedulerConfig, balance, clock, preempt};
+use crate::{Priority, SchedulerConfig, balance, clock, preempt};
 
 /// Counters of threads that are no vCPU, spread over this many words.
 pub(super) const N_OUTSIDER_SHARDS: usize = 8;
@@ -38,8 +38,6 @@ pub(crate) struct Shared {
     pub(crate) preempting: LevelSet,
     /// Whether equals run in the order in which they came, however many.
     pub(crate) keeps_order: bool,
-    /// Whether even the one that was woken last gets into line.
-    pub(crate) is_in_line: bool,
     initial_levels: [Priority; 4],
     pub(crate) vcpus: Box<[CachePadded<Vcpu>]>,
     pub(crate) idle: IdleSet,
@@ -267,7 +265,6 @@ impl Shared {
             policy_counts,
             preempting: preempting(&policy),
             keeps_order: policy.keeps_order(),
-            is_in_line: policy.keeps_order() || config.fairness == Fairness::Strict,
             initial_levels,
             vcpus: (0..n_vcpus)
                 .map(|i| CachePadded::new(Vcpu::new(i, n_records)))

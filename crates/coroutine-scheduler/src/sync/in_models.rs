@@ -122,13 +122,7 @@ impl<T> Injector<T> {
     }
 
     pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
-        match self.steal_batch_and_pop(to) {
-            Steal::Success(item) => {
-                to.push(item);
-                Steal::Success(())
-            }
-            Steal::Empty | Steal::Retry => Steal::Empty,
-        }
+        give(self.steal_batch_and_pop(to), to)
     }
 
     pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
@@ -197,7 +191,7 @@ impl<T> Stealer<T> {
     }
 
     pub(crate) fn steal_batch(&self, to: &Worker<T>) -> Steal<()> {
-        move_one(&self.0, to)
+        give(take(&self.0), to)
     }
 
     pub(crate) fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
@@ -211,8 +205,8 @@ fn take<T>(from: &Queue<T>) -> Steal<T> {
 }
 
 /// A batch is one here.
-fn move_one<T>(from: &Queue<T>, to: &Worker<T>) -> Steal<()> {
-    match take(from) {
+fn give<T>(stolen: Steal<T>, to: &Worker<T>) -> Steal<()> {
+    match stolen {
         Steal::Success(item) => {
             to.push(item);
             Steal::Success(())

@@ -37,9 +37,9 @@
 //! reordering. Kernels without it get full fences on both sides. Threads that
 //! are no vCPU, and who marks with a fence or a sequentially consistent access
 //! each time (inboxes, `RealTime`, pinned ones), need no barrier: steps 1 and 3
-//! are in the one order of such accesses. A barrier that is refused later (a filter came)
-//! is made up for by the monitor, which looks for work beside sleepers; vCPUs
-//! are not taken then.
+//! are in the one order of such accesses. A barrier that is refused later (a
+//! filter came) is made up for by the monitor, which looks for work beside
+//! sleepers; vCPUs are not taken then.
 
 use std::sync::atomic::compiler_fence;
 

@@ -34,6 +34,8 @@ const OLDEST_EVERY: u32 = 64;
 pub(crate) struct LevelQueue<T> {
     pub(super) in_order: Worker<T>,
     surplus: Worker<T>,
+    /// Gives the oldest.
+    surplus_stealer: Stealer<T>,
     /// Pops while there was a surplus.
     n_turns: Cell<u32>,
     /// How often one was wanted from elsewhere.
@@ -49,9 +51,11 @@ pub(crate) struct LevelStealer<T> {
 
 impl<T> LevelQueue<T> {
     pub(crate) fn new() -> LevelQueue<T> {
+        let surplus = Worker::new_lifo();
         LevelQueue {
             in_order: Worker::new_fifo(),
-            surplus: Worker::new_lifo(),
+            surplus_stealer: surplus.stealer(),
+            surplus,
             n_turns: Cell::new(0),
             n_steals: Cell::new(0),
         }
@@ -92,11 +96,7 @@ impl<T> LevelQueue<T> {
     /// The next one: of the surplus, or what `in_line` gives, which knows who is
     /// in line with those in order and is not here.
     #[inline]
-    pub(crate) fn pop(
-        &self,
-        stealer: &LevelStealer<T>,
-        in_line: impl Fn() -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) fn pop(&self, in_line: impl Fn() -> Option<T>) -> Option<T> {
         if self.surplus.is_empty() {
             return in_line();
         }
@@ -104,7 +104,7 @@ impl<T> LevelQueue<T> {
         self.n_turns.set(turn);
         if turn.is_multiple_of(OLDEST_EVERY) {
             // A thief that is faster has taken that one.
-            if let Steal::Success(oldest) = stealer.surplus.steal() {
+            if let Steal::Success(oldest) = self.surplus_stealer.steal() {
                 return Some(oldest);
             }
         }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn pop(queue: &LevelQueue<u32>) -> Option<u32> {
-        queue.pop(&queue.stealer(), || queue.in_order.pop())
+        queue.pop(|| queue.in_order.pop())
     }
 
     fn popped(queue: &LevelQueue<u32>) -> Vec<u32> {

@@ -78,8 +78,8 @@ pub(crate) struct Vcpu {
     /// By level.
     pinned: Mutex<[VecDeque<Pinned>; 4]>,
     pinned_marks: AtomicU8,
-    /// By level: how many its queue has been given in order so far, and one. Its thread
-    /// writes.
+    /// By level: how many its queue has been given in order so far, and one. Its
+    /// thread writes.
     n_queued: [AtomicU64; N_QUEUES],
     pub(crate) timers: Arc<TimerList>,
     pub(crate) parker: Parker,
@@ -581,21 +581,22 @@ impl Shared {
 
     /// Levels at which something may wait at a vCPU.
     pub(crate) fn waiting_at(&self, vcpu: usize) -> LevelSet {
-        let marks = self.waiting.iter().enumerate();
-        let bits = marks.map(|(level, waiting)| {
-            let is_marked = waiting.load(Ordering::Relaxed) >> vcpu & 1;
-            (is_marked as u8) << level
-        });
-        LevelSet::from_bits(bits.sum())
+        self.waiting_among(1 << vcpu)
     }
 
     /// Levels at which something waits at other vCPUs than `own`.
     #[inline]
     pub(crate) fn waiting_elsewhere(&self, own: usize) -> LevelSet {
+        self.waiting_among(!(1 << own))
+    }
+
+    /// Levels that are marked by one of these vCPUs.
+    #[inline]
+    fn waiting_among(&self, vcpus: u64) -> LevelSet {
         let mut bits = 0;
         for (level, waiting) in self.waiting.iter().enumerate() {
-            let elsewhere = waiting.load(Ordering::Relaxed) & !(1 << own);
-            bits |= u8::from(elsewhere != 0) << level;
+            let is_marked = waiting.load(Ordering::Relaxed) & vcpus != 0;
+            bits |= u8::from(is_marked) << level;
         }
         LevelSet::from_bits(bits)
     }
